@@ -1,0 +1,79 @@
+"""What a person sees in the terminal: one-line errors, progress, tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: one line that says what, where and how to fix it."""
+
+
+def run(main: Callable[[], object]) -> None:
+    """Runs a script's `main`: a UserError ends in one line on stderr and exit code 2, a bug keeps its traceback."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)
+
+
+def say(text: str = "") -> None:
+    """Prints one line as it is: square brackets and emoji codes in chat text are no markup."""
+    out.print(text, markup=False, emoji=False)
+
+
+def heading(text: str) -> None:
+    out.print(f"\n{text}", style="bold", markup=False)
+
+
+def warn(text: str) -> None:
+    err.print(f"warning: {text}", style="yellow", markup=False, emoji=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> None:
+    """Prints `rows` under `columns`; the columns whose index is in `numeric` are right-aligned."""
+    grid = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        grid.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(str(cell)) for cell in row))
+    Console(highlight=False, emoji=False).print(grid)
+
+
+def escape(text: str) -> str:
+    """Chat text that is safe inside rich markup."""
+    return text.replace("[", r"\[")
+
+
+def progress(unit: str = "") -> Progress:
+    """A progress bar on stderr that vanishes when done and stays silent where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )

@@ -1,0 +1,187 @@
+"""Settings: schema default < constant at the top of a script < YAML preset < command-line flag.
+
+A stage's schema is a frozen dataclass whose fields are annotated with `msgspec.Meta`: the description is the line of
+help, `gt`, `ge`, `lt` and `le` are the bounds. The schema is the only place where a setting is declared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+
+from utils import console
+from utils.console import UserError
+
+Schema = TypeVar("Schema")
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[Schema]):
+    """The settings of one run and, for each, where its value came from."""
+
+    values: Schema
+    origins: dict[str, str]
+
+
+def resolve(
+    schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[str] | None = None
+) -> Resolved[Schema]:
+    """Merges the four layers into an instance of `schema`.
+
+    `constants` is the script's `globals()`; its UPPERCASE names are the settings that a person edits. `argv` defaults to
+    the process's own arguments.
+
+    Raises UserError for an unknown constant, YAML key or flag (naming the nearest known one) and for a value of the wrong
+    type or out of bounds. Exits with 0 after `--help`.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    script = Path(constants.get("__file__", "script")).name
+    hints = typing.get_type_hints(schema, include_extras=True)
+    values = {f.name: f.default for f in dataclasses.fields(schema)}
+    origins = dict.fromkeys(values, "default")
+
+    layers = [
+        (f"{name} in {script}", name.lower(), value) for name, value in constants.items() if name.isupper()
+    ]
+    preset = _preset_path(argv)
+    if preset is not None:
+        layers += [(f"{name} in {preset}", name, value) for name, value in _read_preset(preset).items()]
+    for where, name, value in layers:
+        if name not in values:
+            raise UserError(f"unknown setting {where}{_nearest(name, values)}")
+        values[name] = _convert(value, hints[name], where)
+        origins[name] = where
+
+    flags = _parse_flags(schema, hints, values, origins, argv, constants.get("__doc__"))
+    for name, value in flags.items():
+        values[name] = _convert(value, hints[name], f"--{name.replace('_', '-')}")
+        origins[name] = "command line"
+    return Resolved(schema(**values), origins)
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The settings as plain JSON values, for saving beside a result."""
+    return msgspec.to_builtins(settings, enc_hook=str)
+
+
+def show(resolved: Resolved[Any]) -> None:
+    """Prints every setting that is not at its schema default, with where it came from."""
+    rows = [
+        (name, value, resolved.origins[name])
+        for name, value in to_dict(resolved.values).items()
+        if resolved.origins[name] != "default"
+    ]
+    console.table(["setting", "value", "from"], rows)
+
+
+def _preset_path(argv: Sequence[str]) -> Path | None:
+    for index, argument in enumerate(argv):
+        if argument == "--config":
+            if index + 1 == len(argv):
+                raise UserError("--config needs the path of a YAML file, such as configs/t4.yaml")
+            return Path(argv[index + 1])
+        if argument.startswith("--config="):
+            return Path(argument.removeprefix("--config="))
+    return None
+
+
+def _read_preset(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no preset at {path}; the ones that come along are in configs/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"can't read the preset {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if preset is None:
+        return {}
+    if not isinstance(preset, dict):
+        raise UserError(f"{path} must hold `name: value` lines, one setting each")
+    return {str(name): value for name, value in preset.items()}
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    try:
+        return msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {value!r}") from None
+
+
+def _to_path(wanted: type, value: Any) -> Any:
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected `{wanted.__name__.lower()}`")
+
+
+def _nearest(name: str, known: typing.Iterable[str], prefix: str = "") -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {prefix}{close[0]}?" if close else "; --help lists the known ones"
+
+
+def _parse_flags(
+    schema: type,
+    hints: Mapping[str, Any],
+    values: Mapping[str, Any],
+    origins: Mapping[str, str],
+    argv: Sequence[str],
+    description: str | None,
+) -> dict[str, Any]:
+    """The settings named on the command line, parsed by tyro."""
+    import tyro
+    from tyro._errors import InvalidChoice, ParseErrorEvent, UnrecognizedArgs, on_parse_error
+
+    def one_line(event: ParseErrorEvent) -> None:
+        if isinstance(event, UnrecognizedArgs):
+            token = event.tokens[0]
+            name = token.lstrip("-").split("=")[0].replace("-", "_")
+            nearest = _nearest(name, values).replace("_", "-").replace("mean ", "mean --")
+            raise UserError(f"unknown setting {token}{nearest}")
+        if isinstance(event, InvalidChoice):
+            raise UserError(f"{_flag(event)}: {event.value!r} is none of {', '.join(event.choices)}")
+        reason = getattr(event, "message", None) or getattr(event, "reason", type(event).__name__)
+        raise UserError(f"{_flag(event)}: {reason.replace('_', ' ')}")
+
+    fields = []
+    for name, hint in [*hints.items(), ("config", Path | None)]:
+        default, origin = values.get(name), origins.get(name, "default")
+        argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({_shown(default)}, {origin})")
+        fields.append((name, Annotated[_plain(hint), argument], dataclasses.field(default=default)))
+    command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
+    with on_parse_error(one_line):
+        parsed = tyro.cli(command, args=argv, description=(description or "").strip())
+    given = {
+        argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")
+    }
+    given |= {name.removeprefix("no_") for name in given}
+    return {name: getattr(parsed, name) for name in values if name in given}
+
+
+def _flag(event: Any) -> str:
+    argument = getattr(event, "argument", None)
+    return argument.display_name().split("/")[0] if argument else "command line"
+
+
+def _help(hint: Any) -> str:
+    for meta in getattr(hint, "__metadata__", ()):
+        if isinstance(meta, msgspec.Meta) and meta.description:
+            return meta.description
+    return "A YAML preset that holds differences only."
+
+
+def _plain(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
