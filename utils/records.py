@@ -73,9 +73,7 @@ def read(path: Path) -> list[Record]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path}, line {number}: {error}") from None
         if not record.output.strip():
-            raise UserError(
-                f"{path}, line {number}: the output is empty, so there is nothing to learn from it"
-            )
+            raise UserError(f"{path}, line {number}: the output is empty, so there is nothing to learn from it")
         records.append(record)
     if not records:
         raise UserError(f"{path} holds no records; prepare_training_data.py makes them")

@@ -31,16 +31,14 @@ class Resolved(Generic[Schema]):
     origins: dict[str, str]
 
 
-def resolve(
-    schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[str] | None = None
-) -> Resolved[Schema]:
+def resolve(schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[str] | None = None) -> Resolved[Schema]:
     """Merges the four layers into an instance of `schema`.
 
-    `constants` is the script's `globals()`; its UPPERCASE names are the settings that a person edits. `argv` defaults to
-    the process's own arguments.
+    `constants` is the script's `globals()`; its UPPERCASE names are the settings that a person edits. `argv` defaults
+    to the process's own arguments.
 
-    Raises UserError for an unknown constant, YAML key or flag (naming the nearest known one) and for a value of the wrong
-    type or out of bounds. Exits with 0 after `--help`.
+    Raises UserError for an unknown constant, YAML key or flag (naming the nearest known one) and for a value of the
+    wrong type or out of bounds. Exits with 0 after `--help`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     script = Path(constants.get("__file__", "script")).name
@@ -48,9 +46,7 @@ def resolve(
     values = {f.name: f.default for f in dataclasses.fields(schema)}
     origins = dict.fromkeys(values, "default")
 
-    layers = [
-        (f"{name} in {script}", name.lower(), value) for name, value in constants.items() if name.isupper()
-    ]
+    layers = [(f"{name} in {script}", name.lower(), value) for name, value in constants.items() if name.isupper()]
     preset = _preset_path(argv)
     if preset is not None:
         layers += [(f"{name} in {preset}", name, value) for name, value in _read_preset(preset).items()]
@@ -119,7 +115,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def _to_path(wanted: type, value: Any) -> Any:
-    if wanted is Path and isinstance(value, str):
+    if wanted is Path and isinstance(value, str | Path):
         return Path(value)
     raise msgspec.ValidationError(f"Expected `{wanted.__name__.lower()}`")
 
@@ -160,9 +156,7 @@ def _parse_flags(
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     with on_parse_error(one_line):
         parsed = tyro.cli(command, args=argv, description=(description or "").strip())
-    given = {
-        argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")
-    }
+    given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}
     return {name: getattr(parsed, name) for name in values if name in given}
 

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""Fits the weights of utils/chatlogs/pairing.py to annotated reply links, and prints them to paste.
+
+usage: python benchmarks/fit_pairing.py EXPORT_FOLDER --links reply_links.jsonl [--hold-out NAME ...]
+
+The people held out by name, and every fourth part of the export, are never fitted on. In a third of the parts half of
+the mentions are removed, in a third nine tenths, and everywhere half of the explicit replies, so that the weights also
+serve channels where people mention and reply less. Needs numpy; about three minutes on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from utils.chatlogs import pairing
+from utils.chatlogs.channel_view import ChannelView
+from utils.chatlogs.message import Message
+from utils.chatlogs.pairing_weights import WEIGHTS, Weights
+
+PERSONAS = ("ActionParsnip", "Dr_Willis", "ikonia", "jrib", "Seveas")
+MASKED_SHARES = (0.0, 0.5, 0.9)  # of the mentions; part k gets share k mod 3
+MIN_MESSAGES = 20  # of a person in the fitted channel: personas are people who speak a lot
+REPLIES_KEPT = 0.5
+HELD_OUT_EVERY = 4
+RIDGE = 1.0  # weight of the squared norm in the objective, against overfitting
+SIGNALS = (*WEIGHTS.reply, *WEIGHTS.own, *WEIGHTS.opening)
+KINDS = ("reply",) * len(WEIGHTS.reply) + ("own",) * len(WEIGHTS.own) + ("opening",) * len(WEIGHTS.opening)
+
+
+def read_parts(folder: Path) -> list[list[Message]]:
+    """Every part of a DiscordChatExporter export, in the order of its first id."""
+    parts = [read_part(path) for path in folder.glob("*.json")]
+    return sorted(parts, key=lambda part: part[0].id)
+
+
+def read_part(path: Path) -> list[Message]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    channel = int(document["channel"]["id"])
+    return sorted((as_message(row, channel) for row in document["messages"]), key=lambda m: m.id)
+
+
+def as_message(row: dict, channel: int) -> Message:
+    target = row.get("reference", {}).get("messageId") if row["type"] == "Reply" else None
+    return Message(
+        id=int(row["id"]),
+        channel_id=channel,
+        unix_ms=int(datetime.fromisoformat(row["timestamp"]).timestamp() * 1000),
+        author_id=int(row["author"]["id"]),
+        author_name=row["author"]["name"],
+        author_nickname=row["author"].get("nickname") or "",
+        content=row["content"],
+        is_bot=row["author"]["isBot"],
+        is_system=row["type"] not in ("Default", "Reply"),
+        reply_to=int(target) if target else None,
+        mentions=tuple(int(user["id"]) for user in row["mentions"]),
+    )
+
+
+def masked(message: Message, mentions_removed: float, replies_kept: float, dice: random.Random) -> Message:
+    """The message without its mentions, and without its reply reference, each by chance."""
+    if message.mentions and dice.random() < mentions_removed:
+        content = re.sub(r"^(@\S+\s*)+", "", message.content) or message.content
+        message = msgspec.structs.replace(message, mentions=(), content=content)
+    if message.reply_to is not None and dice.random() >= replies_kept:
+        message = msgspec.structs.replace(message, reply_to=None)
+    return message
+
+
+def read_links(path: Path) -> dict[int, list[int]]:
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {int(row["id"]): [int(parent) for parent in row["parents"]] for row in rows}
+
+
+def design(
+    view: ChannelView, links: dict[int, list[int]], skipped: set[str], weights: Weights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(options x signals) values, the message number of each option, and whether it is a true one."""
+    rows, owners, truth = [], [], []
+    columns = len(SIGNALS)
+    split = len(WEIGHTS.reply)
+    for indices in by_person(view, links, skipped):
+        for s, replies, owns in pairing.situations(view, indices):
+            link = pairing.explicit_link(view, s.reply) or pairing.rank(s, replies, owns, weights)
+            pairing.note(s, link)
+            parents = links.get(view.messages[s.reply].id)
+            if link.explicit or parents is None:
+                continue
+            true = true_options(view, s, parents, replies, owns)
+            if not any(true):
+                continue
+            block = np.zeros((len(true), columns), dtype=np.float32)
+            for row, candidate in enumerate(replies):
+                block[row, :split] = [f(s, candidate) for f in WEIGHTS.reply]
+            for row, candidate in enumerate(owns, start=len(replies)):
+                values = [f(s, candidate) for f in WEIGHTS.own]
+                block[row, split : split + len(values)] = values
+            block[-1, -len(WEIGHTS.opening) :] = [f(s) for f in WEIGHTS.opening]
+            rows.append(block)
+            owners.append(len(true))
+            truth.append(true)
+    numbers = np.repeat(np.arange(len(owners)), owners)
+    return np.concatenate(rows), numbers, np.concatenate([np.array(t, dtype=bool) for t in truth])
+
+
+def by_person(view: ChannelView, links: dict[int, list[int]], skipped: set[str]) -> list[list[int]]:
+    """The message indices of everybody with annotated messages: those, and the few before that set the scene."""
+    spoken = defaultdict(list)
+    for index, message in enumerate(view.messages):
+        if view.answerable[index] and message.author_name.lower() not in skipped:
+            spoken[view.person[index]].append(index)
+    chosen = []
+    for indices in spoken.values():
+        keep = {
+            earlier
+            for place, index in enumerate(indices)
+            if view.messages[index].id in links
+            for earlier in range(max(0, place - 4), place + 2)
+        }
+        if keep and len(indices) >= MIN_MESSAGES:
+            chosen.append([index for place, index in enumerate(indices) if place in keep])
+    return chosen
+
+
+def true_options(view, s, parents, replies, owns) -> list[bool]:
+    """Which options are right: an annotated parent; the own one (the oldest candidate, if it is older); or nothing."""
+    wanted = {view.index_of_id[parent] for parent in parents if parent in view.index_of_id}
+    own = [index for index in wanted if view.person[index] == s.author]
+    true = [c.index in wanted for c in replies]
+    seen = [index for index in own if any(c.index == index for c in owns)]
+    oldest = min((c.index for c in owns), default=None)
+    true += [c.index in seen or (bool(own) and not seen and c.index == oldest) for c in owns]
+    nobody = not parents or all(not view.answerable[index] for index in wanted)
+    return [*true, nobody]
+
+
+def fit(values: np.ndarray, numbers: np.ndarray, truth: np.ndarray, steps: int = 25) -> np.ndarray:
+    """Maximum likelihood of the conditional logit by Newton's method with step halving."""
+    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+    w = np.zeros(values.shape[1])
+
+    def objective(w: np.ndarray) -> float:
+        p = shares(values @ w.astype(np.float32), numbers, starts)
+        right = np.add.reduceat(np.where(truth, p, 0), starts)
+        return float(np.log(right + 1e-12).sum() - RIDGE / 2 * w @ w)
+
+    reached = objective(w)
+    for _ in range(steps):
+        p = shares(values @ w.astype(np.float32), numbers, starts)
+        right = np.where(truth, p + 1e-12, 0)
+        right /= np.add.reduceat(right, starts)[numbers]
+        gradient = values.T @ (right - p) - RIDGE * w
+        mean = np.add.reduceat(values * p[:, None], starts, axis=0)
+        hessian = (values * p[:, None]).T @ values - mean.T @ mean + RIDGE * np.eye(len(w))
+        step = np.linalg.solve(hessian, gradient)
+        size = 1.0
+        while size > 1e-3 and objective(w + size * step) < reached:
+            size /= 2
+        w = w + size * step
+        before, reached = reached, objective(w)
+        if reached - before < 0.01:
+            break
+    return w
+
+
+def shares(scores: np.ndarray, numbers: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    exp = np.exp(scores - np.maximum.reduceat(scores, starts)[numbers])
+    return exp / np.add.reduceat(exp, starts)[numbers]
+
+
+def describe(values, numbers, truth, w) -> str:
+    """Log-loss in nats per message, and how often a true option stands first, among all and among replies to others."""
+    starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+    ends = np.r_[starts[1:], len(numbers)]
+    p = shares(values @ w, numbers, starts)
+    right = np.add.reduceat(np.where(truth, p, 0), starts)
+    first = [truth[a + np.argmax(p[a:b])] for a, b in zip(starts, ends, strict=True)]
+    return f"messages {len(starts)}  log-loss {-np.log(right + 1e-12).mean():.3f}  first is true {np.mean(first):.3f}"
+
+
+def views(parts: list[list[Message]], held_out: bool, share: float | None) -> list[ChannelView]:
+    """The fitted or the held-out parts as channels, one per share of removed mentions (or all with one share)."""
+    channels = defaultdict(list)
+    dice = random.Random(7)
+    for number, part in enumerate(parts):
+        if (number % HELD_OUT_EVERY == 0) == held_out:
+            removed = MASKED_SHARES[number % 3] if share is None else share
+            channels[removed] += [masked(m, removed, REPLIES_KEPT, dice) for m in part]
+    return [ChannelView(channel, 60) for channel in channels.values()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--links", type=Path, required=True)
+    parser.add_argument(
+        "--hold-out", nargs="*", default=PERSONAS, metavar="NAME", help="names of people never fitted on"
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="the links found by one round set the next one's scene")
+    a = parser.parse_args()
+    parts, links = read_parts(a.folder), read_links(a.links)
+    skipped = {name.lower() for name in a.hold_out}
+    weights = WEIGHTS
+    fitted = views(parts, held_out=False, share=None)
+    for number in range(a.rounds):
+        values, numbers, truth = join([design(view, links, skipped, weights) for view in fitted])
+        w = fit(values, numbers, truth)
+        weights = as_weights(w)
+        print(f"# round {number + 1}, fitted: {describe(values, numbers, truth, w)}", flush=True)
+    for share in MASKED_SHARES:
+        [view] = views(parts, held_out=True, share=share)
+        print(
+            f"# held-out parts, {share:.0%} of mentions removed: {describe(*design(view, links, skipped, weights), w)}",
+            flush=True,
+        )
+    for kind in ("reply", "own", "opening"):
+        print(f"{kind.upper()}_WEIGHTS = {{")
+        for signal, weight in getattr(weights, kind).items():
+            print(f"    {signal.__module__.rpartition('.')[2]}.{signal.__name__}: {weight:.3f},")
+        print("}")
+
+
+def as_weights(w: np.ndarray) -> Weights:
+    tables = {"reply": {}, "own": {}, "opening": {}}
+    for kind, signal, weight in zip(KINDS, SIGNALS, w, strict=True):
+        tables[kind][signal] = round(float(weight), 3)
+    return Weights(**tables)
+
+
+def join(designs: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    values, numbers, truth = zip(*designs, strict=True)
+    offsets = np.cumsum([0, *(n[-1] + 1 for n in numbers[:-1])])
+    moved = [n + offset for n, offset in zip(numbers, offsets, strict=True)]
+    return np.concatenate(values), np.concatenate(moved), np.concatenate(truth)
+
+
+if __name__ == "__main__":
+    main()

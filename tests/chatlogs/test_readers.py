@@ -1,0 +1,91 @@
+"""Which files of a folder are read, and how several of them become channels."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chatlogs import discord_files as files
+from utils.chatlogs import channels, readers
+from utils.console import UserError
+
+
+def ids(channel):
+    return [message.id - files.FIRST_ID for message in channel.messages]
+
+
+def gather(folder):
+    return channels.gather(readers.read_source(folder).exports)
+
+
+def test_parts_are_read_in_the_order_of_their_numbers(tmp_path):
+    for part in (10, 2, 1):
+        suffix = "" if part == 1 else f" [part {part}]"
+        files.write(tmp_path / f"S - c - general [500]{suffix}.json", [files.message(part, "rohan", f"part {part}")])
+    contents = [export.messages[0].content for export in readers.read_source(tmp_path).exports]
+    assert contents == ["part 1", "part 2", "part 10"]
+
+
+def test_parts_and_reversed_exports_become_one_channel_in_order(tmp_path):
+    newest_first = [files.message(n, "rohan", str(n)) for n in (3, 2, 1)]
+    files.write(tmp_path / "a.json", newest_first)
+    files.write(tmp_path / "sub" / "b.json", [files.message(n, "mags", str(n)) for n in (0, 4)])
+    (channel,), copies = gather(tmp_path)
+    assert ids(channel) == [0, 1, 2, 3, 4] and copies == 0
+
+
+@pytest.mark.parametrize("newer", ["a", "b"])
+def test_of_two_copies_the_newest_export_stays(tmp_path, newer):
+    for name in ("a", "b"):
+        exported = "2024-12-01T00:00:00+02:00" if name == newer else "2024-11-30T21:59:59+00:00"
+        messages = [files.message(n, "rohan", f"{name}{n}") for n in range(2)]
+        files.write(tmp_path / f"{name}.json", messages, exportedAt=exported)
+    (channel,), copies = gather(tmp_path)
+    assert [message.content for message in channel.messages] == [f"{newer}0", f"{newer}1"] and copies == 2
+
+
+def test_the_same_id_in_two_channels_is_two_messages(tmp_path):
+    files.write(tmp_path / "a.json", [files.message(0, "rohan", "a")], channel=1)
+    files.write(tmp_path / "b.json", [files.message(0, "rohan", "b")], channel=2)
+    found, copies = gather(tmp_path)
+    assert [channel.info.id for channel in found] == [1, 2] and copies == 0
+
+
+def test_what_is_no_export_is_counted_and_the_rest_goes_on(tmp_path):
+    files.write(tmp_path / "a.json", [files.message(0, "rohan", "a")])
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "PLANTED.json").write_text('{"planted": []}')
+    (tmp_path / "zero.json").touch()
+    (tmp_path / ".hidden.json").write_text("x")
+    reading = readers.read_source(tmp_path)
+    assert len(reading.exports) == 1 and reading.warnings == []
+    assert {path.name: reason for path, reason in reading.skipped} == {
+        "README.md": "is of a kind that is not read",
+        "PLANTED.json": "is JSON, but no DiscordChatExporter file",
+        "zero.json": "is empty",
+    }
+
+
+def test_a_single_file_is_read(tmp_path):
+    path = files.write(tmp_path / "a.json", [files.message(0, "rohan", "a")])
+    assert len(readers.read_source(path).exports) == 1
+
+
+def test_a_missing_path_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="there is no file or folder at .*; set SOURCE, or pass --source"):
+        readers.read_source(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_says_how_to_export_and_how_to_try(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path("data/raw")):
+        with pytest.raises(UserError, match="DiscordChatExporter.* as JSON into data/raw/.*--source data/sample"):
+            readers.read_source(folder)
+
+
+def test_a_folder_without_exports_names_the_reason(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"it holds no \.json file"):
+        readers.read_source(tmp_path)
+    (tmp_path / "broken.json").write_text('{"guild": ')
+    with pytest.raises(UserError, match=r"broken\.json is not valid JSON"):
+        readers.read_source(tmp_path)

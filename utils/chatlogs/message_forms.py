@@ -1,0 +1,104 @@
+"""What the text of a message shows: its words, the names to call its author by, and its form."""
+
+from __future__ import annotations
+
+import re
+
+from utils.chatlogs.message import Message
+
+_WORD = re.compile(r"[^\W_]{3,40}")
+_MENTION = re.compile(r"<@[!&]?\d{1,20}>|@\S{1,40}")
+_EDGES = ".,;:!?()<>@\"'*"
+_QUESTION_WORDS = frozenset(
+    [
+        "who",
+        "what",
+        "when",
+        "where",
+        "why",
+        "which",
+        "how",
+        "is",
+        "are",
+        "was",
+        "does",
+        "do",
+        "did",
+        "can",
+        "could",
+        "should",
+        "would",
+        "will",
+        "has",
+        "have",
+        "any",
+        "anyone",
+        "anybody",
+        "whats",
+        "hows",
+    ]
+)
+_GREETING_WORDS = frozenset(
+    ["hi", "hey", "hello", "hiya", "heya", "yo", "morning", "evening", "howdy", "greetings", "sup"]
+)
+_THANKS_WORDS = frozenset(["thanks", "thank", "thx", "ty", "tnx", "cheers", "thanx", "thankyou"])
+_SHORT_ANSWER_WORDS = frozenset(
+    [
+        "yes",
+        "no",
+        "yep",
+        "yeah",
+        "nope",
+        "yup",
+        "nah",
+        "yea",
+        "sure",
+        "maybe",
+        "ok",
+        "okay",
+        "true",
+        "right",
+        "exactly",
+        "correct",
+    ]
+)
+
+
+def words_of(content: str) -> frozenset[str]:
+    """Lower-case words of three letters and more, mentions left out."""
+    return frozenset(_WORD.findall(_MENTION.sub(" ", content.lower())))
+
+
+def name_of(word: str) -> str:
+    """A word as it would stand in a list of names: without the punctuation around it."""
+    return word.strip(_EDGES)
+
+
+def names_of(message: Message) -> list[str]:
+    """The ways to call somebody in plain text: the whole name, or its first word."""
+    names = []
+    for name in (message.author_name, message.author_nickname):
+        first = name.lower().split(maxsplit=1)[:1]
+        names += [word for word in (part.strip(_EDGES) for part in first) if len(word) >= 3]
+    return names
+
+
+def forms_of(content: str) -> frozenset[str]:
+    """Which of question, greeting, thanks, short_answer, short and command the message looks like."""
+    text = _MENTION.sub(" ", content.lower())
+    words = [word.strip(_EDGES) for word in text.split()]
+    head = words[0] if words else ""
+    forms = set()
+    if "?" in text or head in _QUESTION_WORDS:
+        forms.add("question")
+    if head in _GREETING_WORDS:
+        forms.add("greeting")
+    if not _THANKS_WORDS.isdisjoint(words):
+        forms.add("thanks")
+    if head in _SHORT_ANSWER_WORDS:
+        forms.add("short_answer")
+    if len(words) <= 3:
+        forms.add("short")
+    if content[:1] in "!/":
+        forms.add("command")
+    return frozenset(forms)

@@ -1,0 +1,74 @@
+"""Puts the files of a run in place all at once: whenever the run dies, the old set is there or the new, never a mix."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from utils import records
+from utils.chatlogs.split import Split
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def encode(split: Split) -> dict[str, bytes]:
+    """One JSONL file a set."""
+    return {
+        f"{name}.jsonl": b"".join(records.encode(reply.record) + b"\n" for reply in replies)
+        for name, replies in split.sets.items()
+    }
+
+
+def publish(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Replaces `files` in `folder`, all of them or none; other files of the folder stay.
+
+    The new files are written and synced in a folder beside it; then the two folders trade places in one step. Where the
+    system can't exchange two folders, the old one is renamed first: a run that dies between the two renames leaves it
+    there as `.NAME.previous`, and the next run puts it back.
+    """
+    folder = folder.resolve()
+    staged, previous = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.previous")
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)
+    for leftover in (staged, previous):
+        _empty(leftover, folder, files)
+    staged.mkdir(parents=True)
+    for name, data in files.items():
+        with (staged / name).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    if not folder.exists():
+        staged.rename(folder)
+    elif _exchange(staged, folder):
+        _empty(staged, folder, files)
+    else:
+        folder.rename(previous)
+        staged.rename(folder)
+        _empty(previous, folder, files)
+
+
+def _empty(old: Path, folder: Path, replaced: Mapping[str, bytes]) -> None:
+    """Removes an old folder after moving what is not this stage's into the new one."""
+    if not old.exists():
+        return
+    for path in old.iterdir():
+        if path.name not in replaced and folder.exists() and not (folder / path.name).exists():
+            path.rename(folder / path.name)
+    shutil.rmtree(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Linux's renameat2(RENAME_EXCHANGE); False where the system or the file system has none."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0

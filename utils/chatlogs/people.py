@@ -1,0 +1,101 @@
+"""Who wrote in the exports: a person is an id, whatever the names; the persona is one of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from utils import console
+from utils.chatlogs.channels import Channel
+from utils.console import UserError
+
+MANY_PEOPLE = "Deleted User"  # Discord gives one id to all who left
+
+
+@dataclass
+class Person:
+    id: int
+    messages: int = 0
+    is_bot: bool = False
+    account_names: Counter[str] = field(default_factory=Counter)
+    nicknames: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def name(self) -> str:
+        """The name that people see most often: a nickname, else the account's."""
+        (name, _), *_ = (self.nicknames or self.account_names).most_common(1) or [(str(self.id), 0)]
+        return name
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys([*self.nicknames, *self.account_names]))
+
+
+def list_people(channels: Iterable[Channel]) -> dict[int, Person]:
+    """Everybody who wrote a message, by id; text written by Discord itself doesn't count."""
+    seen = Counter(
+        (message.author_id, message.is_bot, message.author_name, message.author_nickname)
+        for channel in channels
+        for message in channel.messages
+        if not message.is_system
+    )
+    people: dict[int, Person] = {}
+    for (author_id, is_bot, account_name, nickname), count in seen.items():
+        person = people.setdefault(author_id, Person(author_id))
+        person.messages += count
+        person.is_bot |= is_bot
+        if account_name.strip():
+            person.account_names[account_name] += count
+        if nickname.strip():
+            person.nicknames[nickname] += count
+    return people
+
+
+def find_persona(people: dict[int, Person], wanted: str | None) -> Person:
+    """The person meant by an id, a name or a nickname.
+
+    Raises UserError where nobody is named (after printing the ten most active), nobody fits, several fit, or the one
+    who fits is a bot or stands for many people.
+    """
+    if wanted is None:
+        show_most_active(people)
+        raise UserError("no persona chosen: set PERSONA in prepare_training_data.py, or pass --persona NAME_OR_ID")
+    person = find_person(people, wanted, "--persona")
+    if person.is_bot:
+        raise UserError(f"{wanted} is a bot ({person.messages} messages); choose a person as the persona")
+    if MANY_PEOPLE in person.account_names:
+        raise UserError(f"{wanted} stands for everybody who deleted the account; choose one person as the persona")
+    return person
+
+
+def find_person(people: dict[int, Person], wanted: str, setting: str) -> Person:
+    """Raises UserError naming the candidates where several people fit, and the nearest names where nobody does."""
+    name = wanted.strip().removeprefix("@")
+    if name.isascii() and name.isdigit() and int(name) in people:
+        return people[int(name)]
+    fitting = [person for person in people.values() if name in person.names]
+    if not fitting:
+        fitting = [person for person in people.values() if name.casefold() in map(str.casefold, person.names)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        fitting.sort(key=lambda person: (-person.messages, person.id))
+        candidates = "; ".join(f"{p.id} ({', '.join(p.names)}: {p.messages} messages)" for p in fitting)
+        raise UserError(f"{wanted!r} fits several people, so pass {setting} with an id: {candidates}")
+    known = {name.casefold(): name for person in people.values() for name in person.names}
+    close = [known[key] for key in difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.6)]
+    advice = f"did you mean {' or '.join(close)}?" if close else "without --persona the most active people are listed"
+    raise UserError(f"nobody called {wanted!r} wrote in these exports; {advice}")
+
+
+def show_most_active(people: dict[int, Person], limit: int = 10) -> None:
+    choosable = [p for p in people.values() if not p.is_bot and MANY_PEOPLE not in p.account_names]
+    authors = sorted(choosable, key=lambda p: (-p.messages, p.id))[:limit]
+    console.heading("Most active authors")
+    rows = [
+        (person.name, ", ".join(name for name in person.names if name != person.name), person.id, person.messages)
+        for person in authors
+    ]
+    console.table(["name", "also known as", "id", "messages"], rows, numeric=[2, 3])

@@ -1,0 +1,66 @@
+"""What can still be read of a damaged JSON array: every complete item, and where the damage is.
+
+The text holds bytes that are not UTF-8 as lone surrogates (`surrogateescape`), so that offsets in bytes stay exact.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_BETWEEN_ITEMS = re.compile(r"[\s,\0]*")
+
+
+def decode_items(text: str, start: int, next_item: re.Pattern[str]) -> tuple[list[object], int, list[str]]:
+    """The items of the array that opens before `start`; the end of what was read; the problems met, in words.
+
+    Behind a damaged item reading goes on where `next_item` matches.
+    """
+    decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings are let through
+    items: list[object] = []
+    problems: list[str] = []
+    position = start
+    while True:
+        position = _BETWEEN_ITEMS.match(text, position).end()
+        if text[position : position + 1] == "]":
+            position += 1
+            break
+        try:
+            item, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            offset = len(text[:position].encode("utf-8", "surrogateescape"))
+            following = next_item.search(text, position + 1)
+            if following is None:
+                problems.append(f"is cut off in or before the message at byte {offset}; {len(items)} messages are kept")
+                position = len(text)
+                break
+            problems.append(f"is damaged at byte {offset}; reading went on at the next message")
+            position = following.start()
+        else:
+            items.append(mend(item))
+    if _LONE_SURROGATE.search(text):
+        problems.append("holds bytes that are not UTF-8; they were replaced")
+    return items, position, problems
+
+
+def decode_object(text: str) -> dict:
+    """An object, or an empty one where the text is none."""
+    try:
+        value = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return {}
+    return mend(value) if isinstance(value, dict) else {}
+
+
+def mend(value: object) -> object:
+    """A JSON value without lone surrogates, which UTF-8 can't carry; pairs become their character."""
+    if isinstance(value, str):
+        if _LONE_SURROGATE.search(value):
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, list):
+        return [mend(item) for item in value]
+    if isinstance(value, dict):
+        return {key: mend(item) for key, item in value.items()}
+    return value

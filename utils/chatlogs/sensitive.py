@@ -1,0 +1,157 @@
+"""What secrets and personal data look like: the rules that privacy.py applies, the most specific first.
+
+Every pattern starts where a word starts and has bounded quantifiers, so that the time is linear in the text. Card
+numbers, IBANs, addresses and phone numbers are checked, not only matched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from utils.chatlogs import identifiers
+
+Check = Callable[[re.Match[str]], bool]
+
+_AT = r"\s?(?:\[at\]|\(at\)|\{at\}|\sat\s)\s?"
+_DOT = r"\s?(?:\[dot\]|\(dot\)|\{dot\}|\sdot\s|\.)\s?"
+_SECRET_NAME = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|(?:api|access|secret|private)[ _-]?key)"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`hint` is a substring of every match in lower case, so that most texts never meet most patterns. `replacement`
+    is a template for `Match.expand`; `check` refuses a match that only looks like the kind. `across_lines`: looked for
+    in pieces as well, one message after the other.
+    """
+
+    kind: str
+    hint: str
+    pattern: re.Pattern[str]
+    replacement: str
+    check: Check | None = None
+    across_lines: bool = True
+
+
+def _rule(
+    kind: str,
+    hint: str,
+    pattern: str,
+    *,
+    replacement: str | None = None,
+    check: Check | None = None,
+    across_lines: bool = True,
+) -> Rule:
+    return Rule(kind, hint, re.compile(pattern), replacement or f"[{kind}]", check, across_lines)
+
+
+RULES = (
+    _rule(
+        "private key",
+        "-----begin",
+        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){0,20000}"
+        r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+    ),
+    _rule(
+        "webhook",
+        "hook",
+        r"(?i:(?:https?://)?(?:[a-z]{1,10}\.)?discord(?:app)?\.com/api/(?:v\d{1,2}/)?webhooks/\d{1,20}/[\w-]{1,200}"
+        r"|(?:https?://)?hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{1,200})",
+    ),
+    _rule("signed link", "://", r"(?i:https?://(?:cdn|media)\.discordapp\.(?:com|net)/[^\s<>\"')]{1,2000})"),
+    _rule(
+        "signed link",
+        "://",
+        r"(?i:https?://[^\s<>\"'?]{1,1000}\?[^\s<>\"']{0,1500}?\b(?:x-amz-signature|x-goog-signature|signature|sig|hm)="
+        r"[^\s<>\"']{8,2000})",
+    ),
+    _rule("discord token", "mfa.", r"(?<![\w-])mfa\.[\w-]{20,200}"),
+    # The first part is the bot's id in base64, and an id is digits, so it starts with M, N or O.
+    _rule("discord token", ".", r"(?<![\w.-])[MNO][\w-]{22,29}\.[\w-]{6,7}\.[\w-]{25,120}"),
+    _rule("json web token", "eyj", r"(?<![\w-])eyJ[\w-]{8,4000}\.eyJ[\w-]{4,8000}(?:\.[\w-]{0,2000})?"),
+    _rule("api key", "gh", r"(?<![A-Za-z0-9])gh[oprsu]_[A-Za-z0-9]{30,255}"),
+    _rule("api key", "github_pat_", r"(?<![A-Za-z0-9])github_pat_\w{22,255}"),
+    _rule("api key", "glpat-", r"(?<![A-Za-z0-9])glpat-[\w-]{20,100}"),
+    _rule(
+        "api key",
+        "sk-",
+        r"(?<![\w-])sk-(?:(?:proj|svcacct|admin|ant|or)-[\w-]{16,300}|[A-Za-z0-9_]{20,200}[\w-]{0,200})",
+    ),
+    _rule("api key", "xox", r"(?<![A-Za-z0-9])xox[a-z]-(?:\d-)?[A-Za-z0-9-]{10,250}"),
+    _rule("api key", "xapp-", r"(?<![A-Za-z0-9])xapp-\d-[A-Za-z0-9-]{10,250}"),
+    _rule("api key", "aiza", r"(?<![\w-])AIza[\w-]{30,45}"),
+    _rule("api key", "ya29.", r"(?<![\w-])ya29\.[\w-]{20,500}"),
+    _rule("api key", "gocspx-", r"(?<![\w-])GOCSPX-[\w-]{20,40}"),
+    _rule(
+        "api key",
+        "",
+        r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AGPA|AIDA|AIPA|ANPA|ANVA|AROA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+    ),
+    _rule("api key", "k_", r"(?<![A-Za-z0-9])[rs]k_(?:live|test)_[A-Za-z0-9]{10,200}"),
+    _rule("api key", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,60}"),
+    _rule("api key", "npm_", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}"),
+    _rule("api key", "pypi-", r"(?<![A-Za-z0-9])pypi-[\w-]{50,400}"),
+    _rule("api key", "sg.", r"(?<![\w.-])SG\.[\w-]{20,24}\.[\w-]{39,50}"),
+    _rule("api key", ":", r"(?<![\w:])\d{8,10}:AA[\w-]{32,34}(?![\w-])"),  # a Telegram bot
+    _rule("api key", "", r"(?<![\w/+=.-])[A-Za-z0-9/+]{40}(?![\w/+=-])", check=identifiers.is_random_key),
+    _rule(
+        "credentials",
+        "://",
+        r"(?<![\w.+-])([a-zA-Z][\w.+-]{1,20}://)[^\s/@:]{0,100}:[^\s/]{1,200}@(?=[\w\[])",
+        replacement=r"\1[credentials]@",
+    ),
+    _rule(
+        "credentials",
+        "@",
+        r"(?<![\w.@:/+-])[\w.+-]{1,64}:[^\s@/:]{3,100}@(?=(?:[\w-]{1,63}\.){1,8}[\w-]{2,63}|localhost\b)",
+        replacement="[credentials]@",
+        check=identifiers.is_login,
+    ),
+    _rule(
+        "password",
+        "",
+        rf"(?i:((?<![A-Za-z0-9]){_SECRET_NAME}\b"
+        r"[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3})[\"']?([^\s\"',;]{8,200}))",
+        replacement=r"\1[password]",
+        check=identifiers.is_password,
+        across_lines=False,
+    ),
+    _rule(
+        "invite",
+        "discord",
+        r"(?i:(?:https?://)?(?:www\.)?(?:discord\.gg|discord(?:app)?\.com/invite|discord\.me)/[\w-]{2,64})",
+    ),
+    _rule(
+        "email",
+        "@",
+        r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])",
+        check=identifiers.is_email,
+    ),
+    _rule(
+        "email",
+        "at",
+        rf"(?i:(?<![\w.+%-])[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{0,4}}{_DOT}[a-z]{{2,24}})\b",
+        check=identifiers.is_spelled_out_email,
+        across_lines=False,
+    ),
+    _rule("iban", "", rf"(?i:(?<![A-Z0-9])(?:{identifiers.IBAN_PATTERN})(?![A-Z0-9]))", check=identifiers.is_iban),
+    _rule("card number", "", r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w-])", check=identifiers.is_card),
+    _rule(
+        "ip", ".", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)", check=identifiers.is_personal_ipv4, across_lines=False
+    ),
+    _rule(
+        "ip",
+        ":",
+        r"(?<![\w:.])(?=[0-9A-Fa-f:]{0,39}:[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:\.\d{1,3}){0,3}(?:%\w{1,16})?(?![\w:])",
+        check=identifiers.is_personal_ipv6,
+        across_lines=False,
+    ),
+    _rule(
+        "phone",
+        "",
+        r"(?<![\w.+:/#=-])(?:\+|00)?\(?\d(?:[ ().\-/\u00a0\u2010-\u2015]{0,3}\d){6,15}(?![\w%])",
+        check=identifiers.is_phone,
+        across_lines=False,
+    ),
+)

@@ -1,0 +1,205 @@
+"""Exchange -> Record: the messages of a turn become its text.
+
+A turn's text depends on its messages (and on who the persona is) alone, so a turn reads the same as a prompt and,
+later, in the history: the records of one conversation share their beginnings to the letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from utils.chatlogs import cleaning, privacy
+from utils.chatlogs.channels import Channel
+from utils.chatlogs.conversations import Exchange
+from utils.chatlogs.message import Message
+from utils.chatlogs.people import MANY_PEOPLE, Person
+from utils.records import Record, Source
+
+ROLE_NAMES = frozenset(["user", "assistant", "system", "human", "bot", "ai"])  # what a forged line may start with, too
+
+_WORD = re.compile(r"\w+")
+_LABEL = re.compile(r"\s{0,8}([^:：\n]{1,40}?)\s{0,8}[:：]")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A record, and the ids of every message in it, by what the split must know of them."""
+
+    record: Record
+    unix_ms: int
+    turn_ids: frozenset[int]  # instruction, output and history
+    context_ids: frozenset[int]
+
+
+@dataclass
+class TurnWriter:
+    """Writes turns as text, each once. `masked` counts what privacy.py replaced in them, by kind."""
+
+    people: Mapping[int, Person]
+    persona: Person
+    system_prompt: str
+    channel_names: Mapping[int, str]
+    excluded_ids: frozenset[int] = frozenset()
+    min_reply_words: int = 1
+    max_reply_characters: int = 2000
+    masked: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._names = {person.id: clean_name(person.name) for person in self.people.values()}
+        self._speakers = {name.casefold() for person in self.people.values() for name in person.names} | ROLE_NAMES
+        self._turns: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._addresses: dict[int, re.Pattern[str]] = {}
+
+    def write(self, exchange: Exchange, channel: Channel) -> Reply | str:
+        """The exchange as a record, or the reason why it makes none."""
+        if self._is_excluded(exchange.instruction) or self._is_excluded(exchange.output):
+            return "excluded_author"
+        instruction = self._prompt(exchange.instruction)
+        output = self._answer(exchange.output, exchange.instruction)
+        reason = self._reason_against(instruction, output)
+        if reason:
+            return reason
+        turns = [turn for turn in exchange.history if not (self._is_excluded(turn[0]) or self._is_excluded(turn[1]))]
+        history = [(self._prompt(asked), self._answer(said, asked)) for asked, said in turns]
+        context = tuple(message for message in exchange.context if message.author_id not in self.excluded_ids)
+        quoted = self._quote(context)
+        if not context and not turns and channel.info.is_thread:
+            quoted = clean_name(channel.info.name)
+        record = Record(
+            instruction=instruction,
+            input=quoted,
+            output=output,
+            system=self.system_prompt,
+            history=tuple((asked, said) for asked, said in history if asked and said),
+            source=Source(
+                conversation=exchange.conversation,
+                turn=exchange.turn,
+                timestamp=datetime.fromtimestamp(exchange.output[0].unix_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                instruction_ids=tuple(str(message.id) for message in exchange.instruction),
+                output_ids=tuple(str(message.id) for message in exchange.output),
+                context_ids=tuple(str(message.id) for message in context),
+                confidence=round(exchange.confidence, 4),
+            ),
+        )
+        spoken = [
+            *exchange.instruction,
+            *exchange.output,
+            *(message for turn in turns for side in turn for message in side),
+        ]
+        return Reply(
+            record,
+            exchange.output[0].unix_ms,
+            frozenset(message.id for message in spoken),
+            frozenset(message.id for message in context),
+        )
+
+    def _reason_against(self, instruction: str, output: str) -> str:
+        if not output:
+            return "reply_without_text"
+        if cleaning.is_only_links(output):
+            return "reply_only_links"
+        if len(_WORD.findall(output)) < self.min_reply_words and output.isascii():
+            return "reply_too_short"
+        if len(output) > self.max_reply_characters:
+            return "reply_too_long"
+        return "" if instruction else "prompt_without_text"
+
+    def _is_excluded(self, messages: Sequence[Message]) -> bool:
+        return bool(self.excluded_ids) and any(message.author_id in self.excluded_ids for message in messages)
+
+    # Turns -----------------------------------------------------------------------------------------------------------
+
+    def _prompt(self, messages: Sequence[Message]) -> str:
+        """What others said: their lines, each with its speaker's name where there are several."""
+        return self._remembered("prompt", messages, lambda: self._said_by_others(messages, named=_several(messages)))
+
+    def _quote(self, messages: Sequence[Message]) -> str:
+        return self._remembered("quote", messages, lambda: self._said_by_others(messages, named=True))
+
+    def _answer(self, messages: Sequence[Message], answered: Sequence[Message]) -> str:
+        """The persona's burst, without the address that one conversation partner needs none of."""
+        partner = None if _several(answered) else answered[0].author_id
+
+        def write() -> str:
+            return self._finish("\n".join(filter(None, (self._text(message, partner) for message in messages))))
+
+        return self._remembered(f"answer {partner}", messages, write)
+
+    def _remembered(self, kind: str, messages: Sequence[Message], write) -> str:
+        key = (kind, tuple(message.id for message in messages))
+        if key not in self._turns:
+            self._turns[key] = write()
+        return self._turns[key]
+
+    def _said_by_others(self, messages: Sequence[Message], *, named: bool) -> str:
+        """Lines of one speaker in a row are joined before the search for secrets, which may run over several."""
+        pieces: list[tuple[str, list[str]]] = []
+        for message in messages:
+            text = self._text(message, self.persona.id)
+            if not text:
+                continue
+            speaker = self._speaker(message)
+            if not pieces or pieces[-1][0] != speaker:
+                pieces.append((speaker, []))
+            pieces[-1][1].append(text)
+        if not named:
+            return self._finish("\n".join(line for _, lines in pieces for line in lines))
+        return "\n".join(
+            f"{speaker}: {line}" if number == 0 else self._unforged(line)
+            for speaker, lines in pieces
+            for number, line in enumerate(self._finish("\n".join(lines)).split("\n"))
+        )
+
+    def _finish(self, text: str) -> str:
+        text, found = privacy.mask(text)
+        self.masked.update(found)
+        return cleaning.split_control_tokens(text).strip()
+
+    def _unforged(self, line: str) -> str:
+        """A line that pretends to be somebody's: quoted, so that it starts with nobody's name."""
+        label = _LABEL.match(line)
+        return f"> {line}" if label and label[1].casefold() in self._speakers else line
+
+    def _text(self, message: Message, addressed: int | None) -> str:
+        text = cleaning.clean(message.content, self._names, self.channel_names)
+        if addressed is None or addressed not in self.people:
+            return text
+        rest = self._address(addressed).sub("", text, count=1)
+        return rest or text
+
+    def _address(self, person_id: int) -> re.Pattern[str]:
+        """`@name`, or `name:`, at the start of a message."""
+        if person_id not in self._addresses:
+            names = sorted(map(re.escape, self.people[person_id].names), key=len, reverse=True)
+            either = "|".join(names) or "(?!)"
+            self._addresses[person_id] = re.compile(
+                rf"\A(?:@(?:{either})(?!\w)[,:;]?|(?:{either})[:;])\s*", re.IGNORECASE
+            )
+        return self._addresses[person_id]
+
+    def _speaker(self, message: Message) -> str:
+        if message.is_bot or message.author_name == MANY_PEOPLE:
+            return clean_name(message.author_nickname or message.author_name)
+        return self._names.get(message.author_id) or clean_name(message.author_name)
+
+
+def clean_name(name: str) -> str:
+    """A name that fits in one line and can't end its own label."""
+    name = cleaning.remove_invisible(name).replace("\n", " ").replace(":", " ").strip()
+    return cleaning.split_control_tokens(privacy.mask(name)[0])
+
+
+def _several(messages: Sequence[Message]) -> bool:
+    return (
+        len(
+            {
+                (message.author_id, message.author_name == MANY_PEOPLE and message.author_nickname)
+                for message in messages
+            }
+        )
+        > 1
+    )

@@ -1,0 +1,142 @@
+"""Checkpoints that are whole or absent, verified before use, and tied to the run that made them.
+
+A checkpoint is staged in a hidden folder, synced, and renamed to `checkpoint-STEP` with a manifest of every file's
+sha256 and of the run's fingerprints, so that a run killed at any moment leaves only checkpoints that can be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from utils import console
+from utils.base_models import sha256
+from utils.console import UserError
+
+MANIFEST = "manifest.json"
+STAGING = ".staging"
+FINISHED = "finished.json"
+
+
+@contextlib.contextmanager
+def staged(root: Path, step: int, fingerprints: Mapping[str, str]) -> Iterator[Path]:
+    """Yields a folder whose `checkpoint-STEP` becomes a checkpoint of `root` when the block ends well, and vanishes
+    when it does not.
+
+    Raises UserError when the disk is full.
+    """
+    staging = root / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        folder = staging / f"checkpoint-{step}"
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+        manifest = {"step": step, "fingerprints": dict(fingerprints), "sha256": files}
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        _sync(folder)
+        target = root / folder.name
+        shutil.rmtree(target, ignore_errors=True)
+        folder.replace(target)
+        _sync_folder(root)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        if shutil.disk_usage(root).free < 64 << 20:
+            raise UserError(
+                f"no space left for a checkpoint in {root}; earlier ones are intact: free some space, then --resume"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def rotate(root: Path, keep: int) -> None:
+    """Deletes all but the `keep` newest checkpoints."""
+    for folder in _newest_first(root)[keep:]:
+        shutil.rmtree(folder)
+
+
+def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Path | None:
+    """The newest checkpoint that verifies, or None; each one that is skipped is named with the reason.
+
+    Raises UserError when that checkpoint comes from other data, settings or base than `fingerprints` say.
+    """
+    for folder in _newest_first(root):
+        fault = _fault(folder)
+        if fault:
+            console.warn(f"{folder} is skipped: {fault}")
+            continue
+        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fingerprints"]
+        changed = [name for name, value in fingerprints.items() if known.get(name) != value]
+        if changed:
+            raise UserError(
+                f"{folder} can't go on with {_difference(changed, known, fingerprints)};"
+                " put that back, or start over with --restart"
+            )
+        return folder
+    return None
+
+
+def unfinished_step(root: Path) -> int | None:
+    """The step of the newest checkpoint of a run that never finished, or None."""
+    folders = _newest_first(root)
+    return _step(folders[0]) if folders and not (root / FINISHED).exists() else None
+
+
+def mark_finished(root: Path, step: int) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / FINISHED).write_text(json.dumps({"step": step}), encoding="utf-8")
+
+
+def clear(root: Path) -> None:
+    """Deletes an earlier run's checkpoints."""
+    for folder in _newest_first(root):
+        shutil.rmtree(folder)
+    (root / FINISHED).unlink(missing_ok=True)
+
+
+def _difference(changed: list[str], known: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    return "; ".join(f"another {name} ({known.get(name)} then, {wanted[name]} now)" for name in changed)
+
+
+def _fault(folder: Path) -> str | None:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        expected = manifest["sha256"]
+        for name, digest in expected.items():
+            if not (folder / name).is_file():
+                return f"{name} is missing"
+            if sha256(folder / name) != digest:
+                return f"{name} has changed since it was saved"
+    except (OSError, ValueError, KeyError) as error:
+        return f"its {MANIFEST} can't be read ({type(error).__name__})"
+    return None
+
+
+def _newest_first(root: Path) -> list[Path]:
+    folders = [path for path in root.glob("checkpoint-*") if path.is_dir() and path.name[11:].isdigit()]
+    return sorted(folders, key=_step, reverse=True)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name[11:])
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows can't open folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

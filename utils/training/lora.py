@@ -1,0 +1,44 @@
+"""LoRA on a (quantised) base: which layers, in which dtype."""
+
+from __future__ import annotations
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel, set_seed
+
+from utils.training.dropout import ByteDropout
+from utils.training.settings import TrainingSettings
+
+
+def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel:
+    """Freezes the base and adds LoRA to every linear layer but the head, with weights in float32: in float16 the
+    gradient scaler could not unscale their gradients."""
+    model.requires_grad_(False)
+    if settings.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    set_seed(settings.seed)
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules="all-linear",
+            bias="none",
+        ),
+    )
+    for parameter in adapted.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    if model.device.type == "cpu":
+        _use_cheap_dropout(adapted, settings.lora_dropout)
+    return adapted
+
+
+def _use_cheap_dropout(model: PeftModel, probability: float) -> None:
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.lora_dropout:
+                module.lora_dropout[name] = ByteDropout(probability)
