@@ -4,8 +4,8 @@
     python prepare_training_data.py --source data/sample --persona rohan
     python prepare_training_data.py                  # lists the most active authors to choose from
 
-Reads DiscordChatExporter's JSON files, finds what each message of the persona answers, takes secrets and personal data
-out, and writes train.jsonl, validation.jsonl, test.jsonl and report.json.
+Reads DiscordChatExporter's JSON files (and arrays of messages as Discord's API has them), finds what each message of the
+persona answers, takes secrets and personal data out, and writes train.jsonl, validation.jsonl, test.jsonl, report.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         console.say("dry run: nothing was written")
         return
     outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary)})
-    console.say(f"wrote {len(harvest.replies)} records and report.json to {chosen.output_dir}")
+    console.say(f"wrote {summary['replies']['records']:,} records and report.json to {chosen.output_dir}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import random
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from pathlib import Path
 
@@ -31,8 +31,9 @@ from utils.chatlogs.pairing_weights import WEIGHTS, Weights
 
 PERSONAS = ("ActionParsnip", "Dr_Willis", "ikonia", "jrib", "Seveas")
 MASKED_SHARES = (0.0, 0.5, 0.9)  # of the mentions; part k gets share k mod 3
-MIN_MESSAGES = 20  # of a person in the fitted channel: personas are people who speak a lot
+MIN_MESSAGES = 20  # of a person in the export: personas are people who speak a lot
 REPLIES_KEPT = 0.5
+QUIET_CONVERSATIONS = (1, 3)  # at once, in channels thinned out of the busy one
 HELD_OUT_EVERY = 4
 RIDGE = 1.0  # weight of the squared norm in the objective, against overfitting
 SIGNALS = (*WEIGHTS.reply, *WEIGHTS.own, *WEIGHTS.opening)
@@ -76,6 +77,33 @@ def masked(message: Message, mentions_removed: float, replies_kept: float, dice:
     if message.reply_to is not None and dice.random() >= replies_kept:
         message = msgspec.structs.replace(message, reply_to=None)
     return message
+
+
+def thinned(part: list[Message], links: dict[int, list[int]], at_once: int) -> list[Message]:
+    """A quiet channel out of a busy one: whole annotated conversations, never more than `at_once` at the same time."""
+    root: dict[int, int] = {}
+
+    def find(number: int) -> int:
+        while root.setdefault(number, number) != number:
+            number = root[number]
+        return number
+
+    present = {m.id for m in part}
+    for message in part:
+        for parent in links.get(message.id, ()):
+            if parent in present:
+                root[find(message.id)] = find(parent)
+    conversations = defaultdict(list)
+    for message in part:
+        if message.id in links or message.id in root:
+            conversations[find(message.id)].append(message)
+    kept, ends = [], []
+    for conversation in sorted(conversations.values(), key=lambda c: c[0].id):
+        ends = [end for end in ends if end > conversation[0].id]
+        if len(ends) < at_once:
+            kept += conversation
+            ends.append(conversation[-1].id)
+    return sorted(kept, key=lambda m: m.id)
 
 
 def read_links(path: Path) -> dict[int, list[int]]:
@@ -128,7 +156,7 @@ def by_person(view: ChannelView, links: dict[int, list[int]], skipped: set[str])
             if view.messages[index].id in links
             for earlier in range(max(0, place - 4), place + 2)
         }
-        if keep and len(indices) >= MIN_MESSAGES:
+        if keep:
             chosen.append([index for place, index in enumerate(indices) if place in keep])
     return chosen
 
@@ -189,15 +217,26 @@ def describe(values, numbers, truth, w) -> str:
     return f"messages {len(starts)}  log-loss {-np.log(right + 1e-12).mean():.3f}  first is true {np.mean(first):.3f}"
 
 
-def views(parts: list[list[Message]], held_out: bool, share: float | None) -> list[ChannelView]:
-    """The fitted or the held-out parts as channels, one per share of removed mentions (or all with one share)."""
+def views(parts: list[list[Message]], held_out: bool, shares: tuple[float, ...]) -> list[ChannelView]:
+    """The fitted or the held-out parts as channels, one per share of removed mentions."""
+    chosen = [part for number, part in enumerate(parts) if (number % HELD_OUT_EVERY == 0) == held_out]
     channels = defaultdict(list)
     dice = random.Random(7)
-    for number, part in enumerate(parts):
-        if (number % HELD_OUT_EVERY == 0) == held_out:
-            removed = MASKED_SHARES[number % 3] if share is None else share
-            channels[removed] += [masked(m, removed, REPLIES_KEPT, dice) for m in part]
+    for number, part in enumerate(chosen):
+        removed = shares[number % len(shares)]
+        channels[removed] += [masked(m, removed, REPLIES_KEPT, dice) for m in part]
     return [ChannelView(channel, 60) for channel in channels.values()]
+
+
+def quiet_views(parts: list[list[Message]], links: dict[int, list[int]], held_out: bool) -> list[ChannelView]:
+    """The same parts thinned to few conversations at once, with half of the mentions removed."""
+    chosen = [part for number, part in enumerate(parts) if (number % HELD_OUT_EVERY == 0) == held_out]
+    dice = random.Random(11)
+    quiet = [
+        [masked(m, 0.5, REPLIES_KEPT, dice) for part in chosen for m in thinned(part, links, at_once)]
+        for at_once in QUIET_CONVERSATIONS
+    ]
+    return [ChannelView(channel, 60) for channel in quiet]
 
 
 def main() -> None:
@@ -207,23 +246,26 @@ def main() -> None:
     parser.add_argument(
         "--hold-out", nargs="*", default=PERSONAS, metavar="NAME", help="names of people never fitted on"
     )
-    parser.add_argument("--rounds", type=int, default=2, help="the links found by one round set the next one's scene")
+    parser.add_argument("--rounds", type=int, default=1, help="the links found by one round set the next one's scene")
     a = parser.parse_args()
     parts, links = read_parts(a.folder), read_links(a.links)
-    skipped = {name.lower() for name in a.hold_out}
+    spoken = Counter(m.author_name.lower() for part in parts for m in part)
+    skipped = {name.lower() for name in a.hold_out} | {name for name, n in spoken.items() if n < MIN_MESSAGES}
     weights = WEIGHTS
-    fitted = views(parts, held_out=False, share=None)
+    fitted = views(parts, False, MASKED_SHARES) + quiet_views(parts, links, False)
     for number in range(a.rounds):
         values, numbers, truth = join([design(view, links, skipped, weights) for view in fitted])
         w = fit(values, numbers, truth)
         weights = as_weights(w)
         print(f"# round {number + 1}, fitted: {describe(values, numbers, truth, w)}", flush=True)
     for share in MASKED_SHARES:
-        [view] = views(parts, held_out=True, share=share)
+        [view] = views(parts, True, (share,))
         print(
             f"# held-out parts, {share:.0%} of mentions removed: {describe(*design(view, links, skipped, weights), w)}",
             flush=True,
         )
+    for at_once, view in zip(QUIET_CONVERSATIONS, quiet_views(parts, links, True), strict=True):
+        print(f"# held-out parts, thinned to {at_once}: {describe(*design(view, links, skipped, weights), w)}")
     for kind in ("reply", "own", "opening"):
         print(f"{kind.upper()}_WEIGHTS = {{")
         for signal, weight in getattr(weights, kind).items():

@@ -70,12 +70,15 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 def show(resolved: Resolved[Any]) -> None:
     """Prints every setting that is not at its schema default, with where it came from."""
-    rows = [
-        (name, value, resolved.origins[name])
+    chosen = {
+        name: "none" if value is None else str(value)
         for name, value in to_dict(resolved.values).items()
         if resolved.origins[name] != "default"
-    ]
-    console.table(["setting", "value", "from"], rows)
+    }
+    width = max(map(len, chosen.values()), default=0)
+    for name, value in chosen.items():
+        console.say(f"{name:<28} {value:<{min(width, 40)}}  {resolved.origins[name].split(' in ')[-1]}")
+    console.say()
 
 
 def _preset_path(argv: Sequence[str]) -> Path | None:
@@ -111,6 +114,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     try:
         return msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
     except msgspec.ValidationError as error:
+        choices = _choices(hint)
+        if choices:
+            raise UserError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}") from None
         raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {value!r}") from None
 
 
@@ -118,6 +124,13 @@ def _to_path(wanted: type, value: Any) -> Any:
     if wanted is Path and isinstance(value, str | Path):
         return Path(value)
     raise msgspec.ValidationError(f"Expected `{wanted.__name__.lower()}`")
+
+
+def _choices(hint: Any) -> list[Any]:
+    """The values that a `Literal`, optional or not, allows; none for other types."""
+    plain = _plain(hint)
+    kinds = [kind for kind in (plain, *typing.get_args(plain)) if typing.get_origin(kind) is typing.Literal]
+    return [choice for kind in kinds for choice in typing.get_args(kind)]
 
 
 def _nearest(name: str, known: typing.Iterable[str], prefix: str = "") -> str:
@@ -151,7 +164,7 @@ def _parse_flags(
     fields = []
     for name, hint in [*hints.items(), ("config", Path | None)]:
         default, origin = values.get(name), origins.get(name, "default")
-        argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({_shown(default)}, {origin})")
+        argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({default}, {origin})")
         fields.append((name, Annotated[_plain(hint), argument], dataclasses.field(default=default)))
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     with on_parse_error(one_line):
@@ -175,7 +188,3 @@ def _help(hint: Any) -> str:
 
 def _plain(hint: Any) -> Any:
     return typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)

@@ -48,7 +48,7 @@ def reply(number: int, author: str, content: str, to: int, **keys: object) -> di
 def document(messages: list[dict], channel: int = 500, **keys: object) -> dict:
     return {
         "guild": {"id": "1", "name": "Loose Screws", "iconUrl": ""},
-        "channel": {"id": str(channel), "type": "GuildTextChat", "categoryId": "2", "category": "Making", "name": "bench"},
+        "channel": {"id": str(channel), "type": "GuildTextChat", "category": "Making", "name": "bench"},
         "dateRange": {"after": None, "before": None},
         "exportedAt": "2024-11-01T00:00:00+00:00",
         "messages": messages,

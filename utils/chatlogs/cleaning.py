@@ -7,7 +7,7 @@ Every pattern is linear in the text: each quantifier is bounded or can't match w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 _LINE_BREAK = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
@@ -31,7 +31,7 @@ _MARKUP = re.compile(
 )
 _TIME_STYLES = {"t": "%H:%M", "T": "%H:%M:%S", "d": "%Y-%m-%d", "D": "%Y-%m-%d", "R": "%Y-%m-%d"}
 _SPACES = re.compile(r"[^\S\n]{2,}")
-_LINE_END_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]+(?=\n|\Z)")
+_LINE_END_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LINK = re.compile(r"\bhttps?://\S+")
 
@@ -48,17 +48,17 @@ _CONTROL_TOKEN = re.compile(
 )
 
 
-def clean(text: str, person_names: Mapping[int, str], channel_names: Mapping[int, str]) -> str:
-    """The text of one message as a person sees it. Mentions of people and channels that nobody knows disappear."""
+def clean(text: str, person_name: Callable[[int], str], channel_name: Callable[[int], str]) -> str:
+    """The text of one message as a person sees it. A mention whose id has the name "" disappears."""
     text = remove_invisible(text)
 
     def resolve(match: re.Match[str]) -> str:
         kind = match.lastgroup
         if kind == "mention":
-            name = person_names.get(int(match["mention"]), "") if "&" not in match[0] else ""
+            name = person_name(int(match["mention"])) if "&" not in match[0] else ""
             return f"@{name}" if name else ""
         if kind == "channel":
-            name = channel_names.get(int(match["channel"]), "")
+            name = channel_name(int(match["channel"]))
             return f"#{name}" if name else ""
         if kind in ("time", "style"):
             return _moment(int(match["time"]), match["style"])
@@ -68,9 +68,11 @@ def clean(text: str, person_names: Mapping[int, str], channel_names: Mapping[int
             return f"/{match['command']}"
         return match[kind] if kind in ("link", "everyone") else ""
 
-    if "<" in text or "@" in text or "#" in text or "  " in text:
-        text = outside_code(text, lambda piece: _SPACES.sub(" ", _MARKUP.sub(resolve, piece)))
-    text = _BLANK_LINES.sub("\n\n", _LINE_END_SPACES.sub("", text))
+    def tidy(piece: str) -> str:
+        piece = _SPACES.sub(" ", _MARKUP.sub(resolve, piece))
+        return _BLANK_LINES.sub("\n\n", _LINE_END_SPACES.sub("", piece))
+
+    text = outside_code(text, tidy)
     return split_control_tokens(text).strip()
 
 

@@ -113,9 +113,9 @@ def find_replies(view: ChannelView, indices: list[int], settings: PairingSetting
             left_out["answers_bot"] += 1
             continue
         partner = view.person[parent]
-        instruction = choose_instruction(view, link, settings)
-        confidence = min(1.0, sum(link.replies.get(i, 0.0) for i in instruction))
         reply = last_to.get(partner)
+        instruction = choose_instruction(view, link, reply.instruction if reply else [], settings)
+        confidence = min(1.0, sum(link.replies.get(i, 0.0) for i in instruction))
         if reply is not None and parent in reply.instruction and _near(view, reply, index, settings):
             reply.outputs.append(index)
             reply.confidence = max(reply.confidence, confidence)
@@ -130,16 +130,23 @@ def _near(view: ChannelView, reply: Reply, index: int, settings: PairingSettings
     return view.seconds_between(reply.outputs[-1], index) <= settings.burst_gap_seconds
 
 
-def choose_instruction(view: ChannelView, link: pairing.Link, settings: PairingSettings) -> list[int]:
-    """The likeliest message, and those of the same person that may belong to what is answered; in order."""
+def choose_instruction(
+    view: ChannelView, link: pairing.Link, answered: list[int], settings: PairingSettings
+) -> list[int]:
+    """The likeliest message, and those of the same person that may belong to what is answered; in order.
+
+    What an earlier reply `answered` comes again only if it is the likeliest.
+    """
     best = link.best_reply()
     room = settings.instruction_limit_messages - 1
     if link.explicit:
-        return sorted([best, *_burst_before(view, best, settings.quoted_burst_seconds)[:room]])
+        burst = _burst_before(view, best, settings.quoted_burst_seconds)
+        return sorted([best, *[index for index in burst if index not in answered][:room]])
     more = [
         index
         for index, probability in link.replies.items()
         if index != best
+        and index not in answered
         and view.person[index] == view.person[best]
         and probability >= settings.instruction_min_probability
     ]

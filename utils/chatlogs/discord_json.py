@@ -7,20 +7,17 @@ message) is salvaged message by message, so that one bad spot costs what it hold
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 
 import msgspec
 
 from utils.chatlogs import salvage
-from utils.chatlogs.export import ChannelInfo, Export, NotAnExport
+from utils.chatlogs.export import ChannelInfo, Export, NotAnExport, unix_ms
 from utils.chatlogs.message import Message
 
 CHAT_TYPES = frozenset(["Default", "Reply", 0, 19, "0", "19"])  # every other type is Discord speaking
 REPLY_TYPES = frozenset(["Reply", 19, "19"])
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _MESSAGES_KEY = re.compile(r'"messages"\s{0,20}:\s{0,20}\[')
 _NEXT_MESSAGE = re.compile(r'\{\s{0,40}"id"\s{0,20}:\s{0,20}"\d{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:')
 
@@ -88,29 +85,17 @@ class _Document(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Document, strict=False)
 
 
-def read(path: Path) -> Export:
-    """Raises NotAnExport where the file holds no channel or no array of messages, and OSError."""
-    data, warnings = _as_utf8(path.read_bytes())
-    if not data.strip(b" \t\r\n\0"):
-        raise NotAnExport("is empty")
+def read(data: bytes) -> Export:
+    """Raises NotAnExport where the file holds no channel or no array of messages."""
+    warnings: list[str] = []
     try:
         document = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document, problems = _salvage(data)
-        warnings += problems
+        document, warnings = _salvage(data)
     count = document.messageCount
     if count is not None and count != len(document.messages):
         warnings.append(f"says that it holds {count} messages, but holds {len(document.messages)}")
     return _to_export(document, warnings)
-
-
-def _as_utf8(data: bytes) -> tuple[bytes, list[str]]:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace").encode("utf-8", "replace"), ["is UTF-16, read as such"]
-    if data[:2] in (b"{\0", b"\0{"):
-        encoding = "utf-16-le" if data[:1] == b"{" else "utf-16-be"
-        return data.decode(encoding, "replace").encode("utf-8", "replace"), ["is UTF-16, read as such"]
-    return data.removeprefix(b"\xef\xbb\xbf"), []
 
 
 # A file in good order ------------------------------------------------------------------------------------------------
@@ -126,7 +111,7 @@ def _to_export(document: _Document, warnings: list[str]) -> Export:
     )
     people: dict[tuple[int, str, str | None], tuple[int, str, str]] = {}  # one copy of each name, not one a message
     messages = [_to_message(message, channel.id, people) for message in document.messages]
-    exported_at_ms = _unix_ms(document.exportedAt) if document.exportedAt else 0
+    exported_at_ms = unix_ms(document.exportedAt) if document.exportedAt else 0
     return Export(channel, messages, exported_at_ms, warnings)
 
 
@@ -142,7 +127,7 @@ def _to_message(
     return Message(
         m.id,
         channel_id,
-        _unix_ms(m.timestamp),
+        unix_ms(m.timestamp),
         author_id,
         name,
         m.content or "",
@@ -155,12 +140,6 @@ def _to_message(
         len(m.attachments) + len(m.stickers) + len(m.embeds),
         sum([reaction.count for reaction in m.reactions]) if m.reactions else 0,
     )
-
-
-def _unix_ms(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MILLISECOND
 
 
 # A damaged file ------------------------------------------------------------------------------------------------------

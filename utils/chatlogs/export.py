@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from utils.chatlogs.message import Message
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class NotAnExport(Exception):
@@ -33,3 +37,10 @@ class Export:
     messages: list[Message]
     exported_at_ms: int = 0
     warnings: list[str] = field(default_factory=list)
+
+
+def unix_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, UTC; a moment without an offset is UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _MILLISECOND

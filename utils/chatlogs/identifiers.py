@@ -34,16 +34,19 @@ IBAN_LENGTHS = {
     31: "MT SC",
     33: "LC RU",
 }
+# written in one piece, or in groups of four
 IBAN_PATTERN = "|".join(
-    rf"(?:{countries.replace(' ', '|')})\d\d(?:[ -]?[A-Z0-9]){{{length - 4}}}"
+    rf"(?:{countries.replace(' ', '|')})\d\d"
+    rf"(?:[A-Z0-9]{{{length - 4}}}|(?:[ -][A-Z0-9]{{4}}){{{length // 4 - 1}}}[ -]?[A-Z0-9]{{{length % 4}}})"
     for length, countries in IBAN_LENGTHS.items()
 )
 
 _VERSION_BEFORE = re.compile(
-    r"(?:[vV=_/-]|\b(?:version|ver|release|build|driver|firmware|kernel|python|update)\s{0,3})\Z", re.I
+    r"(?:[vV_/-]|\b(?:version|ver|release|build|driver|firmware|kernel|python|update)\s{0,3})\Z", re.I
 )
+_ADDRESS_BEFORE = re.compile(r"\b(?:ip|ipv4|address|addr|host|server|dns|ping|ssh|from|at)\b[^\n\w]{0,4}\Z", re.I)
 _PHONE_WORD_BEFORE = re.compile(
-    r"\b(?:phone|tel|telephone|mobile|cell|call|text|sms|whatsapp|signal|number|ring|handy|fax|dial|reach)\b[^\n]{0,24}\Z",
+    r"\b(?:phone|tel|telephone|mobile|cell|call|text|sms|whatsapp|handy|fax|dial)\b[^\n]{0,24}\Z",
     re.I,
 )
 _DATE = re.compile(
@@ -86,7 +89,10 @@ def is_personal_ipv4(match: re.Match[str]) -> bool:
     if text in WELL_KNOWN_IPV4 or text.startswith(("0.", "127.", "255.")) or text.endswith(".0.0.0"):
         return False
     before = match.string[max(0, match.start() - 12) : match.start()]
-    return before.endswith(("//", "@")) or not _VERSION_BEFORE.search(before)
+    if before.endswith(("//", "@")) or _ADDRESS_BEFORE.search(before):
+        return True
+    first, *others = map(int, text.split("."))
+    return not _VERSION_BEFORE.search(before) and not (first < 10 and max(others) < 32)
 
 
 def is_personal_ipv6(match: re.Match[str]) -> bool:
@@ -151,12 +157,19 @@ def is_phone(match: re.Match[str]) -> bool:
     if _DATE.match(text) or len(digits) < 9:
         return False
     groups = re.findall(r"\d+", text)
-    trunk = digits[0] == "0" and digits[1] != "0" and 10 <= len(digits) <= 12 and len(groups) <= 5
+    trunk = (
+        digits[0] == "0" and digits[1] != "0" and 10 <= len(digits) <= 12 and len(groups) <= 5 and len(groups[0]) > 1
+    )
     dotted = "." in text and any(len(group) != 2 for group in groups)
     if trunk and not dotted and (len(groups) == 1 or any(group[0] != "0" for group in groups)):
         return any(_is_possible(digits, region) for region in PHONE_REGIONS)
     announced = _PHONE_WORD_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()])
-    return bool(announced) and any(_is_valid(digits, region) for region in PHONE_REGIONS)
+    return (
+        bool(announced)
+        and "." not in text
+        and len(groups[0]) > 1
+        and any(_is_valid(digits, region) for region in PHONE_REGIONS)
+    )
 
 
 def _is_possible(number: str, region: str | None) -> bool:

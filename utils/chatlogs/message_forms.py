@@ -99,6 +99,6 @@ def forms_of(content: str) -> frozenset[str]:
         forms.add("short_answer")
     if len(words) <= 3:
         forms.add("short")
-    if content[:1] in "!/":
+    if content.startswith(("!", "/")):
         forms.add("command")
     return frozenset(forms)

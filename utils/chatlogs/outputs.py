@@ -11,6 +11,7 @@ from pathlib import Path
 
 from utils import records
 from utils.chatlogs.split import Split
+from utils.console import UserError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -27,11 +28,27 @@ def encode(split: Split) -> dict[str, bytes]:
 def publish(folder: Path, files: Mapping[str, bytes]) -> None:
     """Replaces `files` in `folder`, all of them or none; other files of the folder stay.
 
-    The new files are written and synced in a folder beside it; then the two folders trade places in one step. Where the
-    system can't exchange two folders, the old one is renamed first: a run that dies between the two renames leaves it
-    there as `.NAME.previous`, and the next run puts it back.
+    The new files are written and synced in a folder beside it; then the two folders trade places in one step. Where
+    the system can't exchange two folders, the old one is renamed first: a run that dies between the renames leaves it
+    there as `.NAME.previous`, and the next run puts it back. A mounted folder, which can't be renamed, gets its files
+    one by one.
+
+    Raises UserError where the folder can't be written.
     """
     folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"can't write to {folder}: it is a file, not a folder; set OUTPUT_DIR, or pass --output-dir")
+    try:
+        _replace(folder, files)
+    except OSError as error:
+        raise UserError(f"can't write to {folder}: {error.strerror}; set OUTPUT_DIR, or pass --output-dir") from error
+
+
+def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
+    if folder.is_mount():
+        for name, data in files.items():
+            records.write_atomically(folder / name, data)
+        return
     staged, previous = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.previous")
     if previous.exists() and not folder.exists():
         previous.rename(folder)

@@ -29,6 +29,11 @@ def _partner_spoke_after(s: Situation, c: Candidate) -> bool:
     return partner is not None and partner in s.view.person[c.index + 1 : s.reply]
 
 
+def own_interrupted_in_quiet(s: Situation, c: Candidate) -> float:
+    """Others spoke in between, and few people are there whom they could have spoken to."""
+    return s.quiet * (c.others_between > 0)
+
+
 def own_within_burst(s: Situation, c: Candidate) -> float:
     return float(c.seconds <= BURST_SECONDS)
 
@@ -73,6 +78,10 @@ def opening_bias(s: Situation) -> float:
 
 def opening_unaddressed_by_habit(s: Situation) -> float:
     return 0.0 if s.addressed else s.habit
+
+
+def opening_in_quiet(s: Situation) -> float:
+    return s.quiet
 
 
 def opening_is_first(s: Situation) -> float:

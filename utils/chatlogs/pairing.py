@@ -21,6 +21,7 @@ ADDRESSED_LIMIT = 4
 OWN_LIMIT = 3  # own messages that can be continued
 PARTNER_MEMORY_SECONDS = 1800  # after so long a silence of the persona its open exchanges are over
 LATER_SECONDS = 600  # the persona's next few messages tell whom it talks to if they come within this
+QUIET_MESSAGES = 12  # the number of people among so many messages says how quiet the channel is
 SPEAKS_NEXT_MESSAGES = 8
 ANSWERS_BACK_MESSAGES = 20
 EXPLICIT_CONFIDENCE = 0.99  # measured: all 484 explicit replies of the five test personas were right
@@ -88,6 +89,7 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
             habit=habit,
             addressed=view.addressed(index),
             last_to=last_to,
+            quiet=_quiet(view, index),
         )
         situation.addressed_later = frozenset(
             person
@@ -112,6 +114,13 @@ def _answers_back(view: ChannelView, index: int, later: int | None) -> tuple[fro
             replying.add(view.person[other])
     replying.discard(view.person[index])
     return frozenset(addressing), frozenset(replying)
+
+
+def _quiet(view: ChannelView, index: int) -> float:
+    recent = range(max(0, index - QUIET_MESSAGES), index)
+    people = {view.person[i] for i in recent if view.answerable[i] and view.session[i] == view.session[index]}
+    people.discard(view.person[index])
+    return 1 / max(1, len(people))
 
 
 def _speaks_next(view: ChannelView, index: int) -> tuple[frozenset[int], frozenset[int]]:

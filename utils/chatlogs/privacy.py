@@ -7,23 +7,43 @@ from collections import Counter
 
 from utils.chatlogs.sensitive import RULES, Rule
 
+_DIGIT = re.compile(r"\d")
+
+# six characters or more that mix digits with letters, or small letters with capitals inside
+_LIKE_CHANCE = re.compile(r"(?=\S{6})(?=\S*(?:[a-z]\S*\d|\d\S*[A-Za-z]|[A-Z]\S*\d|[a-z]\S*[A-Z]|[A-Z]{2}\S*[a-z]))")
+
+WHOLE_LINES_ONLY = frozenset(["email", "phone", "credentials"])  # what follows them in the next line is other text
 JOINED_LINES = 4  # a secret sent in pieces is looked for in so many lines
 
 
 def mask(text: str) -> tuple[str, Counter[str]]:
     """The text with placeholders, and how many values of each kind were found; the values are kept nowhere.
 
-    A secret that somebody sent in pieces, one message after the other, stands in `text` with line breaks inside: a
-    second pass looks for it across the lines.
+    Text of several lines may hold a secret that somebody sent in pieces, one message after the other.
     """
     found: Counter[str] = Counter()
-    lowered = text.lower()
-    for rule in RULES:
-        if rule.hint in lowered:
-            text = _apply(rule, text, found)
     if "\n" in text:
         text = _mask_across_lines(text, found)
+    for rule in _candidates(text):
+        text = _apply(rule, text, found)
     return text, found
+
+
+def _candidates(text: str) -> list[Rule]:
+    """The rules that can match at all."""
+    lowered, digits = text.lower(), len(_DIGIT.findall(text))
+    found = []
+    for rule in RULES:
+        if digits < rule.min_digits:
+            continue
+        if not rule.hints:
+            found.append(rule)
+            continue
+        for hint in rule.hints:
+            if hint in lowered:
+                found.append(rule)
+                break
+    return found
 
 
 def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
@@ -40,33 +60,45 @@ def _mask_across_lines(text: str, found: Counter[str]) -> str:
     lines = text.split("\n")
     number = 0
     while number < len(lines) - 1:
-        piece = lines[number : number + JOINED_LINES]
-        joined = "".join(piece)
-        span = _first_across(joined, len(piece[0]))
-        if span is None:
+        across = _find_across(lines[number : number + JOINED_LINES])
+        if across is None:
             number += 1
             continue
-        rule, match = span
+        rule, match, taken = across
         found[rule.kind] += 1
-        whole = joined[: match.start()] + match.expand(rule.replacement)
-        end, taken = match.end(), 0
-        while end > len(piece[taken]):
-            end -= len(piece[taken])
-            taken += 1
-        rest = piece[taken][end:]
-        lines[number : number + taken + 1] = [whole + (rest if rest[:1] in ("", " ") else " " + rest)]
+        rest = match.string[match.end() :]
+        space = "" if rest[:1] in ("", " ") else " "
+        lines[number : number + taken] = [match.string[: match.start()] + match.expand(rule.replacement) + space + rest]
     return "\n".join(lines)
 
 
-def _first_across(joined: str, first_line_end: int) -> tuple[Rule, re.Match[str]] | None:
-    """A match that starts in the first line and ends behind it."""
-    lowered = joined.lower()
-    for rule in RULES:
-        if not rule.across_lines or rule.hint not in lowered:
-            continue
-        for match in rule.pattern.finditer(joined):
-            if match.start() >= first_line_end:
-                break
-            if match.end() > first_line_end and (rule.check is None or rule.check(match)):
-                return rule, match
-    return None
+def _find_across(lines: list[str]) -> tuple[Rule, re.Match[str], int] | None:
+    """A match that starts in the first line and ends in a later one, and over how many lines it runs.
+
+    One that takes in whole lines is better than one that ends within a line, where it may have swallowed a word.
+    """
+    doubtful = None
+    for taken in range(len(lines), 1, -1):
+        joined = "".join(lines[:taken])
+        before_last = len(joined) - len(lines[taken - 1])
+        for rule in _candidates(joined):
+            if not rule.across_lines:
+                continue
+            for match in rule.pattern.finditer(joined):
+                if match.start() >= len(lines[0]):
+                    break
+                if match.end() <= before_last or not _goes_on(rule, match, lines[0]):
+                    continue
+                if match.end() == len(joined):
+                    return rule, match, taken
+                if rule.kind not in WHOLE_LINES_ONLY and not rule.pattern.search(lines[0], match.start()):
+                    doubtful = doubtful or (rule, match, taken)
+    return doubtful
+
+
+def _goes_on(rule: Rule, match: re.Match[str], first_line: str) -> bool:
+    """Whether the later lines belong to the value: they do where it is none without them, or they look like chance."""
+    if rule.check is not None and not rule.check(match):
+        return False
+    later = match.string[len(first_line) : match.end()]
+    return rule.pattern.search(first_line, match.start()) is None or bool(_LIKE_CHANCE.match(later))

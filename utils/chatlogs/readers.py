@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from utils import console
-from utils.chatlogs import discord_json
+from utils.chatlogs import discord_api, discord_json
 from utils.chatlogs.export import Export, NotAnExport
 from utils.console import UserError
 
@@ -18,6 +18,8 @@ HOW_TO_EXPORT = (
 )
 
 
+# how a file starts -> its encoding; Python's own `utf-16` takes the byte order mark off
+_UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"{\0": "utf-16-le", b"\0{": "utf-16-be"}
 OTHER_KIND = "is of a kind that is not read"
 
 
@@ -28,7 +30,6 @@ class Reading:
     exports: list[Export] = field(default_factory=list)
     skipped: list[tuple[Path, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    total_bytes: int = 0
 
 
 def read_source(source: Path) -> Reading:
@@ -60,17 +61,32 @@ def _why_none(skipped: list[tuple[Path, str]]) -> str:
 
 def _read_into(reading: Reading, path: Path) -> None:
     try:
-        if path.suffix.lower() != ".json":
-            raise NotAnExport(OTHER_KIND)
-        export = discord_json.read(path)
-        reading.total_bytes += path.stat().st_size
+        exports = read_file(path)
     except NotAnExport as reason:
         reading.skipped.append((path, str(reason)))
     except OSError as error:
         reading.skipped.append((path, f"can't be read: {error.strerror}"))
     else:
-        reading.exports.append(export)
-        reading.warnings += [f"{path.name} {warning}" for warning in export.warnings]
+        reading.exports += exports
+        reading.warnings += [f"{path.name} {warning}" for export in exports for warning in export.warnings]
+
+
+def read_file(path: Path) -> list[Export]:
+    """What a file holds, known by its content. Raises NotAnExport, with the reason, and OSError."""
+    if path.suffix.lower() != ".json":
+        raise NotAnExport(OTHER_KIND)
+    data = path.read_bytes()
+    start = data[:2]
+    if start in _UTF_16:
+        data = data.decode(_UTF_16[start], "replace").encode("utf-8", "replace")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    match data[:200].lstrip(b" \t\r\n\0")[:1]:
+        case b"":
+            raise NotAnExport("is empty")
+        case b"[":
+            return discord_api.read(data)
+        case _:
+            return [discord_json.read(data)]
 
 
 def _files(source: Path) -> Iterator[Path]:

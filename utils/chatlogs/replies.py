@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from utils.chatlogs.channels import Channel
 from utils.chatlogs.conversations import PairingSettings, build_exchanges
 from utils.chatlogs.people import Person, find_person
+from utils.chatlogs.repetition import cap_repeated
 from utils.chatlogs.selection import Counts, select
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
 from utils.chatlogs.turns import Reply, TurnWriter, clean_name
+from utils.console import UserError
 
 
 @dataclass
@@ -33,6 +35,8 @@ def collect(
     Raises UserError for an excluded author whom nobody, or several people, fit, and for the persona among them.
     """
     excluded = frozenset(find_person(people, name, "EXCLUDE_AUTHORS").id for name in settings.exclude_authors)
+    if persona.id in excluded:
+        raise UserError(f"the persona can't be among EXCLUDE_AUTHORS, but {persona.name} is")
     writer = TurnWriter(
         people=people,
         persona=persona,
@@ -41,6 +45,7 @@ def collect(
         excluded_ids=excluded,
         min_reply_words=settings.min_reply_words,
         max_reply_characters=settings.max_reply_characters,
+        min_reactions=settings.min_reactions,
     )
     pairing = PairingSettings(
         session_gap_minutes=settings.session_gap_minutes,
@@ -63,4 +68,8 @@ def collect(
                 harvest.dropped[reply] += 1
             else:
                 harvest.replies.append(reply)
+    harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
+    capped = cap_repeated(harvest.replies, settings.max_same_reply)
+    harvest.dropped["repeated_reply"] = len(harvest.replies) - len(capped)
+    harvest.replies = capped
     return harvest

@@ -36,6 +36,8 @@ REASONS = {
     "reply_only_links": "only a link",
     "reply_too_short": "too short",
     "reply_too_long": "too long",
+    "too_few_reactions": "too few reactions",
+    "repeated_reply": "said again and again",
     "prompt_without_text": "no text left in the prompt",
     "neighbour": "share a message with a held-out set",
 }
@@ -137,7 +139,9 @@ def _shortened(text: str, limit: int = 400) -> str:
 
 
 def _drops(counts: Mapping[str, int]) -> list[tuple[str, str]]:
-    return [(f"  - {REASONS[reason]}", f"{count:,}") for reason, count in counts.items() if reason in REASONS]
+    """Indented rows; a reason without words of its own shows its name."""
+    dropped = [(reason, count) for reason, count in counts.items() if reason != "chat"]
+    return [(f"  - {REASONS.get(reason, reason.replace('_', ' '))}", f"{count:,}") for reason, count in dropped]
 
 
 def _by_size(counts: Mapping[str, int]) -> dict[str, int]:

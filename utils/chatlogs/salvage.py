@@ -9,17 +9,21 @@ import json
 import re
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+NEXT_OBJECT = re.compile(r'\{\s{0,40}"')
 _BETWEEN_ITEMS = re.compile(r"[\s,\0]*")
 
 
-def decode_items(text: str, start: int, next_item: re.Pattern[str]) -> tuple[list[object], int, list[str]]:
+def decode_items(
+    text: str, start: int, next_item: re.Pattern[str] = NEXT_OBJECT
+) -> tuple[list[object], int, list[str]]:
     """The items of the array that opens before `start`; the end of what was read; the problems met, in words.
 
     Behind a damaged item reading goes on where `next_item` matches.
     """
     decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings are let through
     items: list[object] = []
-    problems: list[str] = []
+    damaged: list[int] = []
+    cut_off = False
     position = start
     while True:
         position = _BETWEEN_ITEMS.match(text, position).end()
@@ -29,19 +33,30 @@ def decode_items(text: str, start: int, next_item: re.Pattern[str]) -> tuple[lis
         try:
             item, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
-            offset = len(text[:position].encode("utf-8", "surrogateescape"))
+            damaged.append(position)
             following = next_item.search(text, position + 1)
             if following is None:
-                problems.append(f"is cut off in or before the message at byte {offset}; {len(items)} messages are kept")
-                position = len(text)
+                cut_off = True
                 break
-            problems.append(f"is damaged at byte {offset}; reading went on at the next message")
             position = following.start()
         else:
             items.append(mend(item))
+    problems = []
+    if cut_off:
+        offset = _bytes_before(text, damaged.pop())
+        problems.append(f"is cut off in or before the message at byte {offset}; {len(items)} messages are kept")
+        position = len(text)
+    if damaged:
+        places = f"byte {_bytes_before(text, damaged[0])}"
+        places += f" and {len(damaged) - 1} more places" if len(damaged) > 1 else ""
+        problems.append(f"is damaged at {places}; reading went on at the next message")
     if _LONE_SURROGATE.search(text):
         problems.append("holds bytes that are not UTF-8; they were replaced")
     return items, position, problems
+
+
+def _bytes_before(text: str, position: int) -> int:
+    return len(text[:position].encode("utf-8", "surrogateescape"))
 
 
 def decode_object(text: str) -> dict:
@@ -62,5 +77,5 @@ def mend(value: object) -> object:
     if isinstance(value, list):
         return [mend(item) for item in value]
     if isinstance(value, dict):
-        return {key: mend(item) for key, item in value.items()}
+        return {mend(key): mend(item) for key, item in value.items()}
     return value

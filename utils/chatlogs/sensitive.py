@@ -21,29 +21,33 @@ _SECRET_NAME = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|(?:api|access|
 
 @dataclass(frozen=True)
 class Rule:
-    """`hint` is a substring of every match in lower case, so that most texts never meet most patterns. `replacement`
-    is a template for `Match.expand`; `check` refuses a match that only looks like the kind. `across_lines`: looked for
-    in pieces as well, one message after the other.
+    """A match holds one of `hints` in lower case and `min_digits` digits, so most texts never meet most patterns.
+    `replacement` is a template for `Match.expand`; `check` refuses a match that only looks like the kind.
+    `across_lines`: looked for in pieces as well, one message after the other.
     """
 
     kind: str
-    hint: str
+    hints: tuple[str, ...]
     pattern: re.Pattern[str]
     replacement: str
     check: Check | None = None
     across_lines: bool = True
+    min_digits: int = 0
 
 
 def _rule(
     kind: str,
-    hint: str,
+    hints: str,
     pattern: str,
     *,
     replacement: str | None = None,
     check: Check | None = None,
     across_lines: bool = True,
+    min_digits: int = 0,
 ) -> Rule:
-    return Rule(kind, hint, re.compile(pattern), replacement or f"[{kind}]", check, across_lines)
+    """`hints` are given with spaces between."""
+    compiled = re.compile(pattern)
+    return Rule(kind, tuple(hints.split()), compiled, replacement or f"[{kind}]", check, across_lines, min_digits)
 
 
 RULES = (
@@ -52,6 +56,7 @@ RULES = (
         "-----begin",
         r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){0,20000}"
         r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+        across_lines=False,  # its pattern holds the lines
     ),
     _rule(
         "webhook",
@@ -85,8 +90,8 @@ RULES = (
     _rule("api key", "gocspx-", r"(?<![\w-])GOCSPX-[\w-]{20,40}"),
     _rule(
         "api key",
-        "",
-        r"(?<![A-Za-z0-9])(?:AKIA|ASIA|AGPA|AIDA|AIPA|ANPA|ANVA|AROA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
+        "akia asia agpa aida aipa anpa anva aroa abia acca",
+        r"(?<![A-Za-z0-9])A(?:KIA|SIA|GPA|IDA|IPA|NPA|NVA|ROA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
     ),
     _rule("api key", "k_", r"(?<![A-Za-z0-9])[rs]k_(?:live|test)_[A-Za-z0-9]{10,200}"),
     _rule("api key", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,60}"),
@@ -110,12 +115,13 @@ RULES = (
     ),
     _rule(
         "password",
-        "",
+        "pass pwd secret token key",
         rf"(?i:((?<![A-Za-z0-9]){_SECRET_NAME}\b"
         r"[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3})[\"']?([^\s\"',;]{8,200}))",
         replacement=r"\1[password]",
         check=identifiers.is_password,
         across_lines=False,
+        min_digits=1,
     ),
     _rule(
         "invite",
@@ -130,15 +136,26 @@ RULES = (
     ),
     _rule(
         "email",
-        "at",
+        "dot at) at] at}",
         rf"(?i:(?<![\w.+%-])[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{0,4}}{_DOT}[a-z]{{2,24}})\b",
         check=identifiers.is_spelled_out_email,
         across_lines=False,
     ),
-    _rule("iban", "", rf"(?i:(?<![A-Z0-9])(?:{identifiers.IBAN_PATTERN})(?![A-Z0-9]))", check=identifiers.is_iban),
-    _rule("card number", "", r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w-])", check=identifiers.is_card),
     _rule(
-        "ip", ".", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)", check=identifiers.is_personal_ipv4, across_lines=False
+        "iban",
+        "",
+        rf"(?i:(?<![A-Z0-9])(?:{identifiers.IBAN_PATTERN})(?![A-Z0-9]))",
+        check=identifiers.is_iban,
+        min_digits=10,
+    ),
+    _rule("card number", "", r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w-])", check=identifiers.is_card, min_digits=13),
+    _rule(
+        "ip",
+        ".",
+        r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w|\+|-[a-z])",
+        check=identifiers.is_personal_ipv4,
+        across_lines=False,
+        min_digits=4,
     ),
     _rule(
         "ip",
@@ -152,6 +169,6 @@ RULES = (
         "",
         r"(?<![\w.+:/#=-])(?:\+|00)?\(?\d(?:[ ().\-/\u00a0\u2010-\u2015]{0,3}\d){6,15}(?![\w%])",
         check=identifiers.is_phone,
-        across_lines=False,
+        min_digits=7,
     ),
 )

@@ -39,6 +39,12 @@ class PrepareSettings:
     ] = 0.5
     min_reply_words: Annotated[int, Meta(description="Shorter replies, in words, are left out.", ge=1)] = 1
     max_reply_characters: Annotated[int, Meta(description="Longer replies, in characters, are left out.", ge=1)] = 2000
+    min_reactions: Annotated[
+        int, Meta(description="Replies with fewer reactions, over all their messages, are left out.", ge=0)
+    ] = 0
+    max_same_reply: Annotated[
+        int, Meta(description="Of replies with the same words so many are kept, at most, spread over the time.", ge=1)
+    ] = 20
 
     validation_share: Annotated[
         float, Meta(description="Share of the records, 0 to 0.4, kept to watch the training.", gt=0, le=0.4)

@@ -26,6 +26,7 @@ class Situation:
     habit: float  # share of the persona's messages that mention somebody, 0..1
     addressed: frozenset[int] = frozenset()  # people whom the reply mentions or names
     answered_back: frozenset[int] = frozenset()  # people who address the persona soon after the reply
+    quiet: float = 0.0  # 1 / number of other people among the last messages: 1 where only one other person speaks
     last_to: dict[int, int] = field(default_factory=dict)  # person -> the persona's last message that answers them
     addressed_later: frozenset[int] = frozenset()  # people whom the persona's next few messages address
     speaks_next: frozenset[int] = frozenset()  # people who speak right after the reply, and not to third people
@@ -121,6 +122,14 @@ def author_turns_away(s: Situation, c: Candidate) -> float:
 
 def is_previous_message(s: Situation, c: Candidate) -> float:
     return float(c.others_between == 0)
+
+
+def previous_message_in_quiet(s: Situation, c: Candidate) -> float:
+    return s.quiet * (c.others_between == 0)
+
+
+def after_personas_last_in_quiet(s: Situation, c: Candidate) -> float:
+    return s.quiet * (c.own_after == 0)
 
 
 def message_gap(s: Situation, c: Candidate) -> float:

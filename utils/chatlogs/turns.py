@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -46,10 +46,11 @@ class TurnWriter:
     excluded_ids: frozenset[int] = frozenset()
     min_reply_words: int = 1
     max_reply_characters: int = 2000
+    min_reactions: int = 0
     masked: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self._names = {person.id: clean_name(person.name) for person in self.people.values()}
+        self._names: dict[int, str] = {}
         self._speakers = {name.casefold() for person in self.people.values() for name in person.names} | ROLE_NAMES
         self._turns: dict[tuple[str, tuple[int, ...]], str] = {}
         self._addresses: dict[int, re.Pattern[str]] = {}
@@ -58,6 +59,8 @@ class TurnWriter:
         """The exchange as a record, or the reason why it makes none."""
         if self._is_excluded(exchange.instruction) or self._is_excluded(exchange.output):
             return "excluded_author"
+        if sum(message.reactions for message in exchange.output) < self.min_reactions:
+            return "too_few_reactions"
         instruction = self._prompt(exchange.instruction)
         output = self._answer(exchange.output, exchange.instruction)
         reason = self._reason_against(instruction, output)
@@ -129,7 +132,7 @@ class TurnWriter:
 
         return self._remembered(f"answer {partner}", messages, write)
 
-    def _remembered(self, kind: str, messages: Sequence[Message], write) -> str:
+    def _remembered(self, kind: str, messages: Sequence[Message], write: Callable[[], str]) -> str:
         key = (kind, tuple(message.id for message in messages))
         if key not in self._turns:
             self._turns[key] = write()
@@ -165,7 +168,7 @@ class TurnWriter:
         return f"> {line}" if label and label[1].casefold() in self._speakers else line
 
     def _text(self, message: Message, addressed: int | None) -> str:
-        text = cleaning.clean(message.content, self._names, self.channel_names)
+        text = cleaning.clean(message.content, self._name, self._channel_name)
         if addressed is None or addressed not in self.people:
             return text
         rest = self._address(addressed).sub("", text, count=1)
@@ -174,7 +177,8 @@ class TurnWriter:
     def _address(self, person_id: int) -> re.Pattern[str]:
         """`@name`, or `name:`, at the start of a message."""
         if person_id not in self._addresses:
-            names = sorted(map(re.escape, self.people[person_id].names), key=len, reverse=True)
+            known = {*self.people[person_id].names, self._name(person_id)}
+            names = sorted(map(re.escape, known), key=lambda name: (-len(name), name))
             either = "|".join(names) or "(?!)"
             self._addresses[person_id] = re.compile(
                 rf"\A(?:@(?:{either})(?!\w)[,:;]?|(?:{either})[:;])\s*", re.IGNORECASE
@@ -184,7 +188,17 @@ class TurnWriter:
     def _speaker(self, message: Message) -> str:
         if message.is_bot or message.author_name == MANY_PEOPLE:
             return clean_name(message.author_nickname or message.author_name)
-        return self._names.get(message.author_id) or clean_name(message.author_name)
+        return self._name(message.author_id) or clean_name(message.author_name)
+
+    def _name(self, person_id: int) -> str:
+        """The name that people see, or "" for an id that wrote nothing."""
+        if person_id not in self._names:
+            person = self.people.get(person_id)
+            self._names[person_id] = clean_name(person.name) if person else ""
+        return self._names[person_id]
+
+    def _channel_name(self, channel_id: int) -> str:
+        return self.channel_names.get(channel_id, "")
 
 
 def clean_name(name: str) -> str:

@@ -102,7 +102,6 @@ def fit(chat: ChatTrainer, run: TrainingSettings) -> dict[str, float | int]:
     checkpoint = _starting_point(root, run, chat.fingerprints)
     wandb_run = monitoring.start_wandb(run)
     chat.add_callback(monitoring.Metrics(run.output_dir / "metrics.jsonl", chat.train_dataset, wandb_run))
-    chat.remove_callback(PrinterCallback)
     chat.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     checkpoints.mark_finished(root, chat.state.global_step)
     if wandb_run is not None:
@@ -161,6 +160,7 @@ class ChatTrainer(Trainer):
         self.fingerprints = fingerprints
         self.keep_checkpoints = keep_checkpoints
         self.staging: Path | None = None
+        self.remove_callback(PrinterCallback)
 
     def _get_train_sampler(self, *_) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)

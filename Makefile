@@ -1,0 +1,38 @@
+# Needs Python 3.11 or newer with pip and venv. Everything is installed into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+QUICK := data/quickstart
+QUICK_ADAPTER := models/quickstart
+
+.PHONY: quickstart test test-all lint clean
+
+quickstart: .venv/installed ## sample server in, tested adapter out, on the CPU
+	$(BIN)/python prepare_training_data.py --source data/sample --persona rohan --output-dir $(QUICK)
+	$(BIN)/python train_tinyllama.py --config configs/cpu-starter.yaml --data-dir $(QUICK) \
+		--output-dir $(QUICK_ADAPTER) --resume
+	$(BIN)/python test_model_loading.py --adapter $(QUICK_ADAPTER) --test-file $(QUICK)/test.jsonl
+
+test: .venv/installed-tests ## the quick, hermetic tests
+	$(BIN)/python -m pytest -n 2
+
+test-all: .venv/installed-tests ## also what takes long or needs the network
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: .venv/installed-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean: ## removes what the project made; data/raw stays
+	rm -rf .venv data/processed $(QUICK) models/quickstart models/finetuned models/tinyllama-finetuned
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-tests: tests/requirements.txt .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@

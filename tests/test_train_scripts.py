@@ -1,0 +1,167 @@
+"""The train scripts as a person runs them: files in, adapter out, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_colab
+import train_model
+import train_tinyllama
+from utils.console import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def arguments(tiny_base, data_dir, tmp_path):
+    """Flags of a run of six steps on the tiny base."""
+    return [
+        *("--base-model", str(tiny_base), "--data-dir", str(data_dir), "--output-dir", str(tmp_path / "adapter")),
+        *("--device", "cpu", "--max-steps", "6", "--wandb", "off"),
+        *("--batch-size", "1", "--gradient-accumulation-steps", "2", "--save-every-steps", "2"),
+    ]
+
+
+@pytest.mark.parametrize("script", [train_tinyllama, train_model, train_colab])
+def test_a_run_leaves_an_adapter_that_plain_peft_loads(script, arguments, tiny_base, tmp_path, capsys):
+    script.main(arguments)
+    folder = tmp_path / "adapter"
+    present = {path.name for path in folder.iterdir()}
+    assert present >= {
+        *("adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tokenizer_config.json"),
+        *("training.json", "README.md", "metrics.jsonl", "checkpoints"),
+    }
+    assert "validation perplexity" in capsys.readouterr().out
+
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(str(tiny_base)), str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hi"}], return_tensors="pt", add_generation_prompt=True
+    )
+    tuned = model(**prompt).logits
+    with model.disable_adapter():
+        assert not torch.allclose(tuned, model(**prompt).logits)
+
+
+def test_metrics_and_manifest_tell_the_run(arguments, tmp_path):
+    train_tinyllama.main(arguments)
+    rows = [json.loads(line) for line in (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()]
+    evaluations = [row for row in rows if "eval_perplexity" in row]
+    assert (evaluations[0]["step"], evaluations[-1]["step"]) == (0, 6)
+    for row in evaluations:
+        assert row["eval_perplexity"] == pytest.approx(math.exp(row["eval_loss"]))
+    manifest = json.loads((tmp_path / "adapter/training.json").read_text())
+    assert manifest["settings"]["learning_rate"] == 2e-4
+    assert manifest["results"]["optimizer_steps"] == 6
+    assert manifest["results"]["validation_perplexity_after"] == evaluations[-1]["eval_perplexity"]
+
+
+def test_the_model_card_and_metrics_hold_no_message_text(arguments, tmp_path):
+    train_tinyllama.main(arguments)
+    for name in ("README.md", "metrics.jsonl", "training.json"):
+        text = (tmp_path / "adapter" / name).read_text()
+        assert "soup" not in text
+        assert "Rohan" not in text
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "none"])
+def test_a_killed_run_resumes_to_the_same_weights(arguments, tmp_path, quantization):
+    command = [sys.executable, "train_tinyllama.py", *arguments, "--quantization", quantization]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_tinyllama.main([*command[2:], "--output-dir", str(whole)])
+
+    process = subprocess.Popen([*command, "--output-dir", str(killed)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 60
+    while not (killed / "checkpoints/checkpoint-2").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (killed / "checkpoints/checkpoint-2").exists()
+    # Whatever it saved after step 2 goes, so that there is something left to do.
+    for later in ("checkpoint-4", "checkpoint-6", "finished.json"):
+        path = killed / "checkpoints" / later
+        if path.is_dir():
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+        path.unlink(missing_ok=True)
+
+    train_tinyllama.main([*command[2:], "--output-dir", str(killed), "--resume"])
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, killed))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_an_unfinished_run_is_neither_overwritten_nor_ignored(arguments, tmp_path):
+    train_tinyllama.main(arguments)
+    (tmp_path / "adapter/checkpoints/finished.json").unlink()
+    with pytest.raises(
+        UserError, match=r"unfinished run, saved at step 6: add --resume to go on with it, or --restart"
+    ):
+        train_tinyllama.main(arguments)
+    train_tinyllama.main([*arguments, "--restart"])
+
+
+def test_resuming_with_another_learning_rate_is_refused(arguments, tmp_path):
+    train_tinyllama.main(arguments)
+    with pytest.raises(UserError, match=r"another learning_rate \(0.0002 then, 0.001 now\)"):
+        train_tinyllama.main([*arguments, "--resume", "--learning-rate", "1e-3"])
+
+
+def test_resuming_with_other_data_is_refused(arguments, data_dir):
+    train_tinyllama.main(arguments)
+    with (data_dir / "train.jsonl").open("a") as file:
+        file.write('{"instruction": "one", "output": "more"}\n')
+    with pytest.raises(UserError, match="another training data"):
+        train_tinyllama.main([*arguments, "--resume"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--data-dir", "nowhere"], r"no records at nowhere/train.jsonl; prepare_training_data.py makes them"),
+        (["--base-model", "./nowhere"], r"no base model in nowhere: it has no config.json"),
+        (["--base-model", "some/model"], r"can't be reached for some/model; use --base-model starter"),
+        (["--learning-rte", "1"], r"unknown setting --learning-rte; did you mean --learning-rate\?"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, flags, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train_tinyllama.main([*arguments, *flags])
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_only_records_that_are_too_long_is_one_line(arguments, data_dir):
+    (data_dir / "train.jsonl").write_text(json.dumps({"instruction": "why?", "output": "because " * 100}) + "\n")
+    with pytest.raises(
+        UserError, match=r"none of the 1 training records fits into 64 tokens; raise --max-length-tokens"
+    ):
+        train_tinyllama.main([*arguments, "--max-length-tokens", "64"])
+
+
+def test_an_empty_training_file_is_one_line_and_exit_code_2(arguments, data_dir, tmp_path):
+    (data_dir / "train.jsonl").write_text("\n")
+    done = subprocess.run([sys.executable, "train_tinyllama.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {data_dir}/train.jsonl holds no records; prepare_training_data.py makes them\n"
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_no_validation_records_still_trains(arguments, data_dir, capsys):
+    (data_dir / "validation.jsonl").unlink()
+    train_tinyllama.main(arguments)
+    assert "no validation records" in capsys.readouterr().err

@@ -1,0 +1,91 @@
+"""A checkpoint is whole or absent, and never resumed with anything changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from utils.console import UserError
+from utils.training import checkpoints
+
+RUN = {"training data": "abc", "learning_rate": "0.0002"}
+
+
+def save(root: Path, step: int, content: str = "weights", run: dict[str, str] = RUN) -> Path:
+    with checkpoints.staged(root, step, run) as staging:
+        folder = staging / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "adapter.bin").write_text(content)
+        (folder / "optimizer.pt").write_text("moments")
+    return root / f"checkpoint-{step}"
+
+
+def test_a_checkpoint_appears_whole(tmp_path):
+    folder = save(tmp_path, 10)
+    assert {path.name for path in folder.iterdir()} == {"adapter.bin", "optimizer.pt", checkpoints.MANIFEST}
+    assert checkpoints.newest_intact(tmp_path, RUN) == folder
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_save_that_fails_midway_leaves_nothing(tmp_path):
+    save(tmp_path, 10)
+    with pytest.raises(ZeroDivisionError), checkpoints.staged(tmp_path, 20, RUN) as staging:
+        (staging / "checkpoint-20").mkdir()
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    save(tmp_path, 10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(UserError, match="no space left for a checkpoint"), checkpoints.staged(tmp_path, 20, RUN):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+    assert checkpoints.newest_intact(tmp_path, RUN) == tmp_path / "checkpoint-10"
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "no manifest", "half a manifest"])
+def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, capsys, damage):
+    save(tmp_path, 10)
+    newest = save(tmp_path, 20)
+    if damage == "missing":
+        (newest / "optimizer.pt").unlink()
+    elif damage == "changed":
+        (newest / "adapter.bin").write_text("weighty")
+    elif damage == "no manifest":
+        (newest / checkpoints.MANIFEST).unlink()
+    else:
+        (newest / checkpoints.MANIFEST).write_text('{"sha256": {')
+    assert checkpoints.newest_intact(tmp_path, RUN) == tmp_path / "checkpoint-10"
+    assert "checkpoint-20 is skipped" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_nothing_to_resume(tmp_path):
+    assert checkpoints.newest_intact(tmp_path / "nowhere", RUN) is None
+
+
+def test_a_changed_run_is_refused_by_name(tmp_path):
+    save(tmp_path, 10)
+    with pytest.raises(UserError, match=r"another learning_rate \(0.0002 then, 0.1 now\)"):
+        checkpoints.newest_intact(tmp_path, RUN | {"learning_rate": "0.1"})
+
+
+def test_newest_goes_by_number_and_old_ones_go(tmp_path):
+    for step in (5, 10, 100):
+        save(tmp_path, step)
+    checkpoints.rotate(tmp_path, keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-10", "checkpoint-100"}
+    assert checkpoints.newest_intact(tmp_path, RUN).name == "checkpoint-100"
+
+
+def test_a_run_is_unfinished_until_it_says_so(tmp_path):
+    assert checkpoints.unfinished_step(tmp_path) is None
+    save(tmp_path, 7)
+    assert checkpoints.unfinished_step(tmp_path) == 7
+    checkpoints.mark_finished(tmp_path, 7)
+    assert checkpoints.unfinished_step(tmp_path) is None
+    assert json.loads((tmp_path / checkpoints.FINISHED).read_text()) == {"step": 7}
+    checkpoints.clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,109 @@
+"""Folding and packing change what is computed together, never what is computed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils import prompts
+from utils.likelihood import collate, token_nll
+from utils.prompts import Encoded
+from utils.training.sequences import fold, make_step, pack, plan_run
+
+
+def nll(model, sequences) -> float:
+    with torch.no_grad():
+        return token_nll(model, collate(sequences)).sum().item()
+
+
+def test_a_conversation_folds_into_one_sequence_with_the_same_loss(model, tokenizer, conversation):
+    separate = [prompts.encode(record, tokenizer) for record in conversation]
+    folded = fold(separate)
+    assert len(folded) == 1
+    assert len(folded[0].replies) == 3
+    assert folded[0].supervised_tokens == sum(record.supervised_tokens for record in separate)
+    assert len(folded[0].input_ids) < sum(len(record.input_ids) for record in separate)
+    assert nll(model, folded) == pytest.approx(sum(nll(model, [record]) for record in separate), rel=1e-5)
+
+
+def test_packing_changes_no_loss_of_a_token(model, tokenizer, conversation):
+    separate = [prompts.encode(record, tokenizer) for record in conversation]
+    with torch.no_grad():
+        packed = token_nll(model, collate(separate))
+        alone = torch.cat([token_nll(model, collate([record])) for record in separate])
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_free_rows_restart_positions_and_score_only_replies():
+    row = collate([Encoded((5, 6, 7, 8), ((2, 4),)), Encoded((9, 10, 11), ((1, 3),))])
+    assert row["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10, 11]]
+    assert row["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1, 2]]
+    assert row["scored"].tolist() == [1, 2, 4, 5]
+    assert row["targets"].tolist() == [7, 8, 10, 11]
+
+
+def test_equal_records_stay_apart_and_branches_share_once():
+    stem = Encoded((1, 2, 3), ((1, 3),))
+    left, right = Encoded((1, 2, 3, 4, 5), ((4, 5),)), Encoded((1, 2, 3, 6, 7), ((4, 5),))
+    assert len(fold([stem, stem])) == 2
+    folded = fold([right, stem, left])
+    assert sorted(len(sequence.replies) for sequence in folded) == [1, 2]
+
+
+@st.composite
+def encoded_records(draw):
+    ids = tuple(draw(st.lists(st.integers(0, 3), min_size=2, max_size=8)))
+    start = draw(st.integers(1, len(ids) - 1))
+    return Encoded(ids, ((start, draw(st.integers(start + 1, len(ids)))),))
+
+
+@given(st.lists(encoded_records(), max_size=12))
+def test_every_reply_is_supervised_exactly_once(records):
+    def supervised(sequences):
+        return sorted((s.input_ids[:end], start) for s in sequences for start, end in s.replies)
+
+    assert supervised(fold(records)) == supervised(records)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(8, 64))
+def test_packing_keeps_every_sequence_whole_and_within_the_budget(lengths, budget):
+    sequences = [Encoded(tuple([index] * length), ((0, 1),)) for index, length in enumerate(lengths)]
+    packed = pack(sequences, budget)
+    assert sorted(s.input_ids for micro in packed for s in micro) == sorted(s.input_ids for s in sequences)
+    for micro in packed:
+        assert sum(len(s.input_ids) for s in micro) <= budget or len(micro) == 1
+
+
+def test_steps_hold_the_effective_batch_whatever_the_packing():
+    sequences = [Encoded(tuple([index] * 9), ((1, 9),)) for index in range(40)]
+    kwargs = {"effective_batch": 8, "epochs": 2, "max_steps": None, "seed": 1}
+    wide = plan_run(sequences, micro_batch_tokens=1000, **kwargs)
+    narrow = plan_run(sequences, micro_batch_tokens=9, **kwargs)
+    assert [step.replies for step in wide] == [8] * 10
+    assert [step.supervised_tokens for step in wide] == [step.supervised_tokens for step in narrow]
+    assert {len(step.micro_batches) for step in wide} == {1}
+    assert {len(step.micro_batches) for step in narrow} == {8}
+
+
+def test_max_steps_overrules_epochs_both_ways():
+    sequences = [Encoded((1, 2), ((1, 2),))] * 10
+    for max_steps in (3, 50):
+        plan = plan_run(sequences, effective_batch=2, micro_batch_tokens=64, epochs=2, max_steps=max_steps, seed=0)
+        assert len(plan) == max_steps
+
+
+def test_a_plan_follows_from_the_seed():
+    sequences = [Encoded((index, 2), ((1, 2),)) for index in range(30)]
+    random.seed(5)
+    kwargs = {"effective_batch": 4, "micro_batch_tokens": 16, "epochs": 1, "max_steps": None}
+    assert plan_run(sequences, seed=7, **kwargs) == plan_run(sequences, seed=7, **kwargs)
+    assert plan_run(sequences, seed=7, **kwargs) != plan_run(sequences, seed=8, **kwargs)
+
+
+def test_step_counts():
+    step = make_step([Encoded((1, 2, 3), ((1, 3),)), Encoded((1, 2), ((1, 2),))], 64)
+    assert (step.replies, step.supervised_tokens, step.tokens) == (2, 3, 5)
