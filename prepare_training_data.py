@@ -4,8 +4,9 @@
     python prepare_training_data.py --source data/sample --persona rohan
     python prepare_training_data.py                  # lists the most active authors to choose from
 
-Reads DiscordChatExporter's JSON files (and arrays of messages as Discord's API has them), finds what each message of the
-persona answers, takes secrets and personal data out, and writes train.jsonl, validation.jsonl, test.jsonl, report.json.
+Reads DiscordChatExporter's JSON files and arrays of messages in the shape of Discord's API, finds what each message of
+the persona answers, takes secrets and personal data out, and writes train.jsonl, validation.jsonl, test.jsonl and
+report.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Train on Colab
-# TinyLlama with LoRA over a 4-bit base, on a free T4 or better. Checkpoints go to Google Drive where it is mounted, so a
-# disconnect costs minutes: run every cell again and training goes on. Runs as a plain script, too.
+# TinyLlama with LoRA over a 4-bit base, on a free T4 or better. Checkpoints go to Google Drive where it is mounted, so
+# a disconnect costs minutes: run every cell again and training goes on. Runs as a plain script, too.
 
 # %% Settings
 """Fine-tune TinyLlama in Google Colab, safe against disconnects; also a plain script.

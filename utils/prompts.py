@@ -91,9 +91,10 @@ def encode(record: Record, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     reply_end = len(whole.rstrip("\n"))  # templates end a turn with the end-of-turn token and a line break
     start = next(index for index, (_, stop) in enumerate(offsets) if stop > len(prompt))
     end = next((index for index, (first, _) in enumerate(offsets) if first >= reply_end), len(offsets))
-    if offsets[start][0] < len(prompt):
-        # A token spans the border: tokenise the two sides apart, as generation will.
-        head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if input_ids[:start] != head:
+        # A token spans the border, or the reply changes how the prompt's end is split: tokenise apart, as generation
+        # will.
         tail = tokenizer(whole[len(prompt) : reply_end], add_special_tokens=False)["input_ids"]
         input_ids, start, end = head + tail, len(head), len(head) + len(tail)
     if input_ids[end - 1] not in end_of_turn_ids(tokenizer):

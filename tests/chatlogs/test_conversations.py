@@ -161,9 +161,10 @@ def test_a_small_group_without_mentions_shares_one_conversation():
         message(10, 0, ANN, "shall we watch the film tonight?"),
         message(11, 8, PERSONA, "yes, the film sounds good"),
         message(12, 20, BEN, "what time does the film start?"),
-        message(13, 28, PERSONA, "it starts at eight"),
+        message(13, 40, PERSONA, "the film starts at eight"),
+        message(14, 50, BEN, "good, that is early enough"),
     ]
-    exchanges, _ = exchanges_of(chat, min_confidence=0.0)
+    exchanges, _ = exchanges_of(chat)
     assert [ids(e.instruction) for e in exchanges] == [[10], [12]]
     assert {e.conversation for e in exchanges} == {"9/10"}
     assert exchanges[1].history == ((exchanges[0].instruction, exchanges[0].output),)

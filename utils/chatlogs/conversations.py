@@ -35,7 +35,8 @@ class PairingSettings:
     session_gap_minutes: float = 60.0  # nothing before so long a silence is answered, but by an explicit reply
     burst_gap_seconds: float = 180.0  # messages of the persona further apart than this are two outputs
     instruction_limit_messages: int = 4
-    instruction_min_probability: float = 0.02  # another message of the same person joins the instruction from here
+    instruction_min_probability: float = 0.01  # another message of the same person joins the instruction from here
+    answered_min_probability: float = 0.05  # and from here if it stands in the instruction of the turn before already
     quoted_burst_seconds: float = 30.0  # before an explicitly quoted message, its author's messages this close join it
     max_history_turns: int = 8  # a conversation that has so many turns starts anew
     min_confidence: float = 0.5  # replies whose parent is more doubtful than this are left out
@@ -135,20 +136,20 @@ def choose_instruction(
 ) -> list[int]:
     """The likeliest message, and those of the same person that may belong to what is answered; in order.
 
-    What an earlier reply `answered` comes again only if it is the likeliest.
+    What the reply before `answered` comes again only if that is likely enough.
     """
     best = link.best_reply()
     room = settings.instruction_limit_messages - 1
     if link.explicit:
         burst = _burst_before(view, best, settings.quoted_burst_seconds)
         return sorted([best, *[index for index in burst if index not in answered][:room]])
+    least, least_again = settings.instruction_min_probability, settings.answered_min_probability
     more = [
         index
         for index, probability in link.replies.items()
         if index != best
-        and index not in answered
         and view.person[index] == view.person[best]
-        and probability >= settings.instruction_min_probability
+        and probability >= (least_again if index in answered else least)
     ]
     more.sort(key=lambda index: (-link.replies[index], index))
     return sorted([best, *more[:room]])

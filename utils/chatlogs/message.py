@@ -8,8 +8,8 @@ import msgspec
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One chat message, as raw as the export has it.
 
-    `unix_ms` is UTC, in milliseconds. Ids are Discord snowflakes as Python integers, never floats. `content` still holds
-    Discord's markup. `reply_to` is set only for a reply proper, never for a forward or a thread's starter.
+    `unix_ms` is UTC, in milliseconds. Ids are Discord snowflakes as Python integers, never floats. `content` still
+    holds Discord's markup. `reply_to` is set only for a reply proper, never for a forward or a thread's starter.
     """
 
     id: int

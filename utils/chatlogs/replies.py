@@ -59,6 +59,7 @@ def collect(
         if not any(message.author_id == persona.id for message in messages):
             continue
         exchanges, left_out = build_exchanges(messages, persona.id, pairing)
+        left_out.pop("not_own_words", None)  # `select` has counted these by kind
         harvest.counts.persona.update(left_out)
         harvest.counts.persona["chat"] -= left_out.total()
         harvest.exchanges += len(exchanges)

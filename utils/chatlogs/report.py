@@ -29,7 +29,7 @@ REASONS = {
     "file_or_sticker_only": "files or stickers without text",
     "opening": "open a conversation",
     "continuation": "only continue an own message",
-    "answers_nobody": "answer a bot",
+    "answers_bot": "answer a bot, a system text or a forward",
     "below_min_confidence": "doubtful what they answer",
     "excluded_author": "answer, or come from, an excluded author",
     "reply_without_text": "no text left in the reply",
