@@ -5,7 +5,8 @@ usage: python benchmarks/fit_pairing.py EXPORT_FOLDER --links reply_links.jsonl 
 
 The people held out by name, and every fourth part of the export, are never fitted on. In a third of the parts half of
 the mentions are removed, in a third nine tenths, and everywhere half of the explicit replies, so that the weights also
-serve channels where people mention and reply less. Needs numpy; about three minutes on one core.
+serve channels where people mention and reply less. For quiet channels the same parts are fitted again, thinned to few
+conversations at a time. Needs numpy and 3 GB; about five minutes on one core.
 """
 
 from __future__ import annotations

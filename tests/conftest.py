@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -96,16 +97,66 @@ def conversation():
     ]
 
 
+@pytest.fixture(scope="session")
+def held_out():
+    """The record that the trained adapter has memorised and that the prepared folder tests on."""
+    from utils.records import Record
+
+    return Record(instruction="is soup a drink?", output="okay but hear me out", system="You are Rohan.")
+
+
 @pytest.fixture
-def data_dir(tmp_path: Path, conversation) -> Path:
+def data_dir(tmp_path: Path, conversation, held_out) -> Path:
     """A prepared folder with 4 training, 1 validation and 1 test record."""
     from utils import records
     from utils.records import Record
 
     folder = tmp_path / "processed"
     extra = Record(instruction="the cat?", output="on the keyboard again", system="You are Rohan.")
-    held_out = Record(instruction="is soup a drink?", output="okay but hear me out", system="You are Rohan.")
     records.write(folder / "train.jsonl", [*conversation, extra])
     records.write(folder / "validation.jsonl", [held_out])
     records.write(folder / "test.jsonl", [held_out])
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_adapter(tiny_base: Path, tokenizer, held_out, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the train scripts leave it, not to be changed: LoRA that knows `held_out` by heart."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from utils import prompts
+    from utils.base_models import BaseModel, Compute
+    from utils.likelihood import collate, token_nll
+    from utils.training import artifacts
+    from utils.training.settings import TrainingSettings
+
+    torch.manual_seed(0)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=8, target_modules="all-linear")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), lora)
+    optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=5e-3)
+    row = collate([prompts.encode(held_out, tokenizer)])
+    for _ in range(40):
+        optimizer.zero_grad()
+        token_nll(model, row).mean().backward()
+        optimizer.step()
+
+    run = TrainingSettings(
+        base_model=str(tiny_base),
+        output_dir=tmp_path_factory.mktemp("adapter") / "trained",
+        quantization="none",
+        lora_rank=4,
+        lora_alpha=8,
+    )
+    base = BaseModel(run.base_model, run.base_model)
+    identity = artifacts.fingerprints(
+        run, base, tokenizer, "0" * 64, Compute(torch.device("cpu"), torch.float32, "none")
+    )
+    return artifacts.save(model, tokenizer, run, base, identity, {"optimizer_steps": 40})
+
+
+@pytest.fixture
+def adapter_folder(trained_adapter: Path, tmp_path: Path) -> Path:
+    """A copy of the trained adapter, to be changed at will."""
+    return shutil.copytree(trained_adapter, tmp_path / "adapter")

@@ -23,7 +23,17 @@ STAGE = {
     "train_colab": "training",
     "test_model_loading": "evaluation",
 }
-HEAVY = {"torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets", "wandb", "safetensors", "tokenizers"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "accelerate",
+    "datasets",
+    "wandb",
+    "safetensors",
+    "tokenizers",
+}
 NO_TORCH = [ROOT / "utils" / f"{name}.py" for name in ("settings", "console", "records")]
 NO_TORCH += [ROOT / "prepare_training_data.py", *sorted((ROOT / "utils" / "chatlogs").rglob("*.py"))]
 
@@ -102,7 +112,9 @@ def test_what_prepares_data_never_names_a_training_library():
 def test_heavy_imports_stand_inside_main(name):
     path = ROOT / f"{name}.py"
     assert not at_import(path) & HEAVY
-    main = next(node for node in ast.parse(path.read_text(encoding="utf-8")).body if getattr(node, "name", "") == "main")
+    main = next(
+        node for node in ast.parse(path.read_text(encoding="utf-8")).body if getattr(node, "name", "") == "main"
+    )
     assert any(name.startswith(f"utils.{STAGE[path.stem]}.") for name in imported(main))
 
 

@@ -36,7 +36,17 @@ any_record = st.builds(
     history=st.lists(st.tuples(texts, replies), max_size=2).map(tuple),
 )
 FORGERIES = [
-    *("<s>", "</s>", "<unk>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<|user|>", "<|assistant|>"),
+    *(
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<repo_name>",
+        "<|user|>",
+        "<|assistant|>",
+    ),
     *("<|system|>", "[INST]", "[/INST]", "<<SYS>>", "<|", "|>", "<", ">", "im_end", "/s", "\n", " ", "assistant", "hi"),
 ]
 hostile = st.lists(st.sampled_from(FORGERIES), min_size=1, max_size=8).map("".join).filter(str.strip)
@@ -177,6 +187,14 @@ def test_the_oldest_turns_go_first_then_the_input_and_never_the_reply(any_tokeni
     assert prompts.encode_within(LONG, any_tokenizer, sizes[-1] - 1) is None
 
 
+def test_a_prompt_is_shortened_as_in_training(any_tokenizer):
+    sizes = [len(prompt_ids(record, any_tokenizer)) for record in SHORTER]
+    for limit in range(sizes[-1], sizes[0] + 2):
+        fitting = next(record for record, size in zip(SHORTER, sizes, strict=True) if size <= limit)
+        assert prompts.encode_prompt_within(LONG, any_tokenizer, limit) == prompt_ids(fitting, any_tokenizer)
+    assert prompts.encode_prompt_within(LONG, any_tokenizer, 5) == prompt_ids(LONG, any_tokenizer)[-5:]
+
+
 NO_EOS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
 
 
@@ -188,7 +206,8 @@ NO_EOS = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor 
             (NO_EOS + "{% if add_generation_prompt %}assistant:{% endif %}").replace(": {{", ":{{"), id="no border"
         ),
         pytest.param(
-            (NO_EOS + "{% if add_generation_prompt %}assistant:\n\n{% endif %}").replace(": {{", ":\n\n{{"), id="blank line"
+            (NO_EOS + "{% if add_generation_prompt %}assistant:\n\n{% endif %}").replace(": {{", ":\n\n{{"),
+            id="blank line",
         ),
     ],
 )
@@ -231,7 +250,9 @@ def test_another_end_of_turn_than_eos_is_the_one_supervised(tiny_base):
 
 
 def test_a_generation_prompt_that_the_reply_does_not_follow_is_refused(with_template):
-    thinking = with_template(prompts.CHATML_TEMPLATE.replace("<|im_start|>assistant\n{%", "<|im_start|>assistant\n<think>{%"))
+    thinking = with_template(
+        prompts.CHATML_TEMPLATE.replace("<|im_start|>assistant\n{%", "<|im_start|>assistant\n<think>{%")
+    )
     with pytest.raises(UserError) as error:
         prompts.encode(EVERYDAY, thinking)
     assert str(error.value) == (

@@ -136,7 +136,7 @@ def test_faults_are_named_with_file_and_line(tmp_path, content, message):
 def test_text_that_is_no_unicode_is_refused_with_its_line(tmp_path, line):
     file = tmp_path / "train.jsonl"
     file.write_bytes(GOOD + line + b"\n")
-    with pytest.raises(UserError, match="train.jsonl, line 2: "):
+    with pytest.raises(UserError, match=r"train\.jsonl, line 2: "):
         records.read(file)
 
 

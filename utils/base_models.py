@@ -70,7 +70,7 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with _one_line_errors(base):
-        tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=base.offline)
+        tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=base.offline, trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
@@ -120,6 +120,7 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
             device_map={"": compute.device},
             local_files_only=base.offline,
             attn_implementation="sdpa",
+            trust_remote_code=False,  # without it, transformers asks at the prompt whether to run a model's own code
         )
     model.config.use_cache = False
     if compute.quantization == "nf4" and compute.device.type == "cpu":
@@ -130,7 +131,8 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
 def weights_sha256(base: BaseModel) -> str:
     """Identifies a base model by its configuration and its weights: sha256 over the files' own, in order of name."""
     folder = _local_folder(base)
-    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    files = [folder / "config.json", *weights]
     return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
 
 

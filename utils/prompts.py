@@ -7,7 +7,7 @@ token, the one it was trained on. B sequences of T tokens over a vocabulary of V
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -105,16 +105,31 @@ def encode(record: Record, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 def encode_within(record: Record, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> Encoded | None:
     """`encode`, with the oldest history turns left out, then `input`, until the record fits. A reply is never cut: the
     result is None when instruction and reply alone are too long."""
-    encoded = encode(record, tokenizer)
-    while len(encoded.input_ids) > max_length_tokens:
-        if record.history:
-            record = msgspec.structs.replace(record, history=record.history[1:])
-        elif record.input:
-            record = msgspec.structs.replace(record, input="")
-        else:
-            return None
-        encoded = encode(record, tokenizer)
-    return encoded
+    for shorter in _shorter(record):
+        encoded = encode(shorter, tokenizer)
+        if len(encoded.input_ids) <= max_length_tokens:
+            return encoded
+    return None
+
+
+def encode_prompt_within(record: Record, tokenizer: PreTrainedTokenizerBase, max_length_tokens: int) -> list[int]:
+    """`encode_prompt` of a record, shortened as in training; of an instruction that alone is too long, the end."""
+    prompt: list[int] = []
+    for shorter in _shorter(record):
+        prompt = encode_prompt(prompt_messages(shorter), tokenizer)
+        if len(prompt) <= max_length_tokens:
+            return prompt
+    return prompt[-max_length_tokens:]
+
+
+def _shorter(record: Record) -> Iterator[Record]:
+    """The record itself, then without its oldest turns, one after the other, then without `input`."""
+    yield record
+    while record.history:
+        record = msgspec.structs.replace(record, history=record.history[1:])
+        yield record
+    if record.input:
+        yield msgspec.structs.replace(record, input="")
 
 
 def end_of_turn_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:

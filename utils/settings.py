@@ -78,7 +78,6 @@ def show(resolved: Resolved[Any]) -> None:
     width = max(map(len, chosen.values()), default=0)
     for name, value in chosen.items():
         console.say(f"{name:<28} {value:<{min(width, 40)}}  {resolved.origins[name].split(' in ')[-1]}")
-    console.say()
 
 
 def _preset_path(argv: Sequence[str]) -> Path | None:

@@ -36,7 +36,7 @@ class PairingSettings:
     burst_gap_seconds: float = 180.0  # messages of the persona further apart than this are two outputs
     instruction_limit_messages: int = 4
     instruction_min_probability: float = 0.01  # another message of the same person joins the instruction from here
-    answered_min_probability: float = 0.05  # and from here if it stands in the instruction of the turn before already
+    answered_min_probability: float = 0.1  # and from here if it stands in the instruction of the turn before already
     quoted_burst_seconds: float = 30.0  # before an explicitly quoted message, its author's messages this close join it
     max_history_turns: int = 8  # a conversation that has so many turns starts anew
     min_confidence: float = 0.5  # replies whose parent is more doubtful than this are left out

@@ -24,7 +24,7 @@ LATER_SECONDS = 600  # the persona's next few messages tell whom it talks to if 
 QUIET_MESSAGES = 12  # the number of people among so many messages says how quiet the channel is
 SPEAKS_NEXT_MESSAGES = 8
 ANSWERS_BACK_MESSAGES = 20
-EXPLICIT_CONFIDENCE = 0.99  # measured: all 484 explicit replies of the five test personas were right
+EXPLICIT_CONFIDENCE = 0.99  # a convention: what the author says is taken as true
 TWO_PERSON_CONFIDENCE = 0.97  # a guess: no annotated direct messages at hand
 
 

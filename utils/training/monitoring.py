@@ -30,38 +30,42 @@ class Metrics(TrainerCallback):
         self.path = path
         self.plan = plan
         self.wandb_run = wandb_run
-        self.started_s = 0.0
         self.first_step = 0
-        self.paused_s = 0.0  # spent in evaluation
-        self.best_perplexity: float | None = None
+        self.step_started_s = 0.0
+        self.training_s = 0.0  # in optimizer steps alone, without evaluations and checkpoints
 
     def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if state.global_step == 0:
             self.path.unlink(missing_ok=True)
-        self.started_s, self.first_step = time.perf_counter(), state.global_step
+        self.first_step = state.global_step
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.step_started_s = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.training_s += time.perf_counter() - self.step_started_s
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control, logs: dict[str, float], **kwargs) -> None:
         row: dict[str, float | int] = {"step": state.global_step, **logs}
         done = self.plan[self.first_step : state.global_step]
-        elapsed_s = time.perf_counter() - self.started_s
         if "loss" in logs and done:
-            row["tokens_per_s"] = round(sum(step.tokens for step in done) / elapsed_s, 1)
-            row["supervised_tokens_per_s"] = round(sum(step.supervised_tokens for step in done) / elapsed_s, 2)
+            row["tokens_per_s"] = round(sum(step.tokens for step in done) / self.training_s, 1)
+            row["supervised_tokens_per_s"] = round(sum(step.supervised_tokens for step in done) / self.training_s, 2)
             row["peak_memory_mib"] = round(peak_memory_mib(args.device), 1)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.wandb_run is not None:
             self.wandb_run.log({name: value for name, value in row.items() if name != "step"}, step=state.global_step)
-        self._tell(row, state, elapsed_s)
+        self._tell(row, state)
 
-    def _tell(self, row: dict[str, float | int], state: TrainerState, elapsed_s: float) -> None:
+    def _tell(self, row: dict[str, float | int], state: TrainerState) -> None:
         at = f"step {state.global_step:>4}/{state.max_steps}"
         if "eval_perplexity" in row:
             console.say(f"{at}  validation perplexity {row['eval_perplexity']:.2f}")
         elif "loss" in row:
             done = state.global_step - self.first_step
-            left_s = elapsed_s / done * (state.max_steps - state.global_step)
+            left_s = self.training_s / done * (state.max_steps - state.global_step)
             console.say(
                 f"{at}  loss {row['loss']:.3f}  gradient norm {row.get('grad_norm', float('nan')):.2f}"
                 f"  {row['tokens_per_s']:.0f} tokens/s  {duration(left_s)} left"

@@ -99,6 +99,7 @@ def fit(chat: ChatTrainer, run: TrainingSettings) -> dict[str, float | int]:
     diverges.
     """
     root = Path(chat.args.output_dir)
+    console.heading(_summary(chat))
     checkpoint = _starting_point(root, run, chat.fingerprints)
     wandb_run = monitoring.start_wandb(run)
     chat.add_callback(monitoring.Metrics(run.output_dir / "metrics.jsonl", chat.train_dataset, wandb_run))
@@ -109,11 +110,21 @@ def fit(chat: ChatTrainer, run: TrainingSettings) -> dict[str, float | int]:
     return _results(chat)
 
 
+def _summary(chat: ChatTrainer) -> str:
+    plan = chat.train_dataset
+    tokens, supervised = sum(step.tokens for step in plan), sum(step.supervised_tokens for step in plan)
+    return (
+        f"training on {chat.args.device.type}: {len(plan)} steps, {sum(step.replies for step in plan):,} replies,"
+        f" {tokens:,} tokens, of which {supervised / tokens:.0%} are supervised"
+    )
+
+
 def _starting_point(root: Path, run: TrainingSettings, fingerprints: dict[str, str]) -> Path | None:
     unfinished = checkpoints.unfinished_step(root)
     if run.resume and not run.restart:
         checkpoint = checkpoints.newest_intact(root, fingerprints)
-        console.say(f"going on from {checkpoint}" if checkpoint else "nothing to resume: starting from the beginning")
+        if checkpoint:
+            console.say(f"going on from {checkpoint}")
         return checkpoint
     if unfinished is not None and not run.restart:
         raise UserError(
