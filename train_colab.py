@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     settings.show(chosen)
 
     console.quiet_libraries()
-    from utils.training import artifacts, data, lora, trainer
+    from utils.training import artifacts, checkpoints, data, lora, preflight
+    from utils.training import run as training
 
     files = data.read(run.data_dir)
     base = base_models.locate(run.base_model)
@@ -59,8 +60,13 @@ def main(argv: list[str] | None = None) -> None:
     encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
     model = lora.add_adapter(base_models.load_model(base, compute), run)
     identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
-    chat_trainer = trainer.build(model, tokenizer, encoded, run, compute, identity)
-    results = trainer.fit(chat_trainer, run)
+    start = checkpoints.starting_point(run, identity)
+    fit = preflight.measure(model, encoded, run, compute, start)
+    preflight.show(fit, encoded, compute)
+    if run.dry_run:
+        return
+    trainer = training.build(model, tokenizer, encoded, run, compute, identity, fit)
+    results = training.train(trainer, run, start)
     artifacts.save(model, tokenizer, run, base, identity, results)
     artifacts.report(run, results)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import time
@@ -120,14 +121,16 @@ def test_heavy_imports_stand_inside_main(name):
 
 def test_preparing_loads_no_training_library():
     """The whole room, at run time: what a module imports may import torch in its turn."""
-    room = [f"utils.chatlogs.{path.stem}" for path in NO_TORCH if path.parent.name == "chatlogs"]
+    room = [
+        f"utils.chatlogs.{path.stem}" for path in NO_TORCH if path.parent.name == "chatlogs" and path.stem != "__init__"
+    ]
     code = (
         "import importlib, sys\n"
         f"for name in {['prepare_training_data', *room]}: importlib.import_module(name)\n"
         f"print(sorted({HEAVY} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=shown)
@@ -138,12 +141,16 @@ def test_help_starts_at_once_and_without_torch(path):
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         f"finally: print('loaded', sorted({HEAVY} & set(sys.modules)))"
     )
-    # Other work on the machine only adds to the time: the best of a few runs is what the script itself needs.
+    # Processor time is what the script itself needs, whatever else the machine is doing; Windows counts none.
     seconds = []
-    while not seconds or (min(seconds) >= 0.5 and len(seconds) < 6):
-        started = time.perf_counter()
+    for _ in range(3):
+        wall, before = time.perf_counter(), os.times()
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - started)
+        after = os.times()
+        used = after.children_user - before.children_user + after.children_system - before.children_system
+        seconds.append(used or time.perf_counter() - wall)
+        if seconds[-1] < 0.5:
+            break
     assert done.returncode == 0, done.stderr
     assert path.name in done.stdout
     assert "--config" in done.stdout

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,3 +167,98 @@ def test_no_validation_records_still_trains(arguments, data_dir, capsys):
     (data_dir / "validation.jsonl").unlink()
     train_tinyllama.main(arguments)
     assert "no validation records" in capsys.readouterr().err
+
+
+def test_a_dry_run_measures_and_writes_nothing(arguments, tmp_path, capsys):
+    train_tinyllama.main([*arguments, "--dry-run"])
+    told = capsys.readouterr().out
+    assert "6 steps in micro-batches of" in told
+    assert "tokens/s, peak memory" in told
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(arguments, tmp_path, number):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train_tinyllama.main([*arguments, "--output-dir", str(whole)])
+    hundred = [*arguments, "--output-dir", str(stopped), "--save-every-steps", "1000"]
+    command = [sys.executable, "-u", "train_tinyllama.py", *hundred]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told = ""
+    for line in process.stdout:
+        told += line
+        if "step    0/6" in line:
+            process.send_signal(number)
+    assert process.wait() == 128 + number, told
+    assert re.search(r"stopped after step \d and saved; go on with the same command and --resume", told)
+    train_tinyllama.main([*arguments, "--output-dir", str(stopped), "--resume"])
+    one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, stopped))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_checkpoints_come_by_minutes_too(arguments, tmp_path):
+    train_tinyllama.main([*arguments, "--save-every-steps", "1000", "--save-every-minutes", "1e-6"])
+    kept = {path.name for path in (tmp_path / "adapter/checkpoints").iterdir()}
+    assert {"checkpoint-5", "checkpoint-6"} <= kept
+
+
+def test_the_weights_of_the_best_evaluation_are_saved(arguments, tmp_path):
+    """A rate that wrecks the model: the best evaluation is not the last one."""
+    flags = [*arguments, "--learning-rate", "0.3", "--lr-schedule", "constant_with_warmup", "--evaluations", "6"]
+    train_tinyllama.main(flags)
+    manifest = json.loads((tmp_path / "adapter/training.json").read_text())
+    rows = [json.loads(line) for line in (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row and row["step"] > 0}
+    best = min(losses, key=losses.__getitem__)
+    assert best != 6
+    assert manifest["results"]["best_step"] == best
+    kept = load_file(tmp_path / f"adapter/checkpoints/checkpoint-{best}/adapter_model.safetensors")
+    saved = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    assert all(torch.equal(kept[name], saved[name]) for name in saved)
+
+
+def test_early_stopping_on_request(arguments, capsys):
+    flags = [*arguments, "--learning-rate", "0.3", "--lr-schedule", "constant_with_warmup"]
+    train_tinyllama.main([*flags, "--evaluations", "6", "--early-stopping-evaluations", "1"])
+    assert "stopping early" in capsys.readouterr().out
+
+
+def test_the_plot_is_a_picture(arguments, tmp_path):
+    train_tinyllama.main(arguments)
+    assert (tmp_path / "adapter/training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_resumed_run_logs_every_step_once(arguments, tmp_path):
+    train_tinyllama.main([*arguments, "--log-every-steps", "1"])
+    before = (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()
+    for name in ("checkpoint-6", "finished.json"):
+        path = tmp_path / "adapter/checkpoints" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    train_tinyllama.main([*arguments, "--log-every-steps", "1", "--resume"])
+    rows = [json.loads(line) for line in (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    first = {row["step"]: row["loss"] for row in map(json.loads, before) if "loss" in row}
+    assert {row["step"]: row["loss"] for row in rows if "loss" in row} == first
+
+
+def test_wandb_offline_has_the_same_history_as_the_file(arguments, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    train_tinyllama.main([*arguments, "--wandb", "offline", "--wandb-tags", "a", "b", "--run-name", "try"])
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store = DataStore()
+    store.open_for_scan(str(next((tmp_path / "adapter/wandb").glob("offline-run-*/run-*.wandb"))))
+    history = []
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
+    rows = [json.loads(line) for line in (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()]
+    logged = {(row["_step"], name): value for row in history for name, value in row.items() if name[0] != "_"}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step":
+                assert logged[row["step"], name] == pytest.approx(value), name

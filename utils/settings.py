@@ -71,13 +71,17 @@ def to_dict(settings: Any) -> dict[str, Any]:
 def show(resolved: Resolved[Any]) -> None:
     """Prints every setting that is not at its schema default, with where it came from."""
     chosen = {
-        name: "none" if value is None else str(value)
+        name: "none" if value is None else _shown(value)
         for name, value in to_dict(resolved.values).items()
         if resolved.origins[name] != "default"
     }
     width = max(map(len, chosen.values()), default=0)
     for name, value in chosen.items():
         console.say(f"{name:<28} {value:<{min(width, 40)}}  {resolved.origins[name].split(' in ')[-1]}")
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else str(value)
 
 
 def _preset_path(argv: Sequence[str]) -> Path | None:
@@ -110,6 +114,8 @@ def _read_preset(path: Path) -> dict[str, Any]:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
+    if isinstance(value, str | Path) and typing.get_args(_plain(hint))[:1] == (Path,):
+        value = (value,)  # one path where there may be several
     try:
         return msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
     except msgspec.ValidationError as error:

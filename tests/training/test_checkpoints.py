@@ -26,7 +26,7 @@ def save(root: Path, step: int, content: str = "weights", run: dict[str, str] = 
 def test_a_checkpoint_appears_whole(tmp_path):
     folder = save(tmp_path, 10)
     assert {path.name for path in folder.iterdir()} == {"adapter.bin", "optimizer.pt", checkpoints.MANIFEST}
-    assert checkpoints.newest_intact(tmp_path, RUN) == folder
+    assert checkpoints.newest_intact(tmp_path, RUN).folder == folder
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
@@ -43,7 +43,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
     with pytest.raises(UserError, match="no space left for a checkpoint"), checkpoints.staged(tmp_path, 20, RUN):
         raise RuntimeError("PytorchStreamWriter failed writing file")
-    assert checkpoints.newest_intact(tmp_path, RUN) == tmp_path / "checkpoint-10"
+    assert checkpoints.newest_intact(tmp_path, RUN).folder == tmp_path / "checkpoint-10"
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "no manifest", "half a manifest"])
@@ -58,7 +58,7 @@ def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, capsys, damage):
         (newest / checkpoints.MANIFEST).unlink()
     else:
         (newest / checkpoints.MANIFEST).write_text('{"sha256": {')
-    assert checkpoints.newest_intact(tmp_path, RUN) == tmp_path / "checkpoint-10"
+    assert checkpoints.newest_intact(tmp_path, RUN).folder == tmp_path / "checkpoint-10"
     assert "checkpoint-20 is skipped" in capsys.readouterr().err.replace("\n", "")
 
 
@@ -77,7 +77,14 @@ def test_newest_goes_by_number_and_old_ones_go(tmp_path):
         save(tmp_path, step)
     checkpoints.rotate(tmp_path, keep=2)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-10", "checkpoint-100"}
-    assert checkpoints.newest_intact(tmp_path, RUN).name == "checkpoint-100"
+    assert checkpoints.newest_intact(tmp_path, RUN).folder.name == "checkpoint-100"
+
+
+def test_the_best_checkpoint_outlives_the_rotation(tmp_path):
+    for step in (5, 10, 15, 20):
+        save(tmp_path, step)
+    checkpoints.rotate(tmp_path, keep=1, best_step=10)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-10", "checkpoint-20"}
 
 
 def test_a_run_is_unfinished_until_it_says_so(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from utils import prompts
 from utils.likelihood import collate, token_nll
 from utils.prompts import Encoded
-from utils.training.sequences import fold, make_step, pack, plan_run
+from utils.training.sequences import Step, fold, pack, plan_run
 
 
 def nll(model, sequences) -> float:
@@ -78,32 +78,28 @@ def test_packing_keeps_every_sequence_whole_and_within_the_budget(lengths, budge
         assert sum(len(s.input_ids) for s in micro) <= budget or len(micro) == 1
 
 
-def test_steps_hold_the_effective_batch_whatever_the_packing():
+def test_steps_hold_the_effective_batch():
     sequences = [Encoded(tuple([index] * 9), ((1, 9),)) for index in range(40)]
-    kwargs = {"effective_batch": 8, "epochs": 2, "max_steps": None, "seed": 1}
-    wide = plan_run(sequences, micro_batch_tokens=1000, **kwargs)
-    narrow = plan_run(sequences, micro_batch_tokens=9, **kwargs)
-    assert [step.replies for step in wide] == [8] * 10
-    assert [step.supervised_tokens for step in wide] == [step.supervised_tokens for step in narrow]
-    assert {len(step.micro_batches) for step in wide} == {1}
-    assert {len(step.micro_batches) for step in narrow} == {8}
+    plan = plan_run(sequences, effective_batch=8, epochs=2, max_steps=None, seed=1)
+    assert [step.replies for step in plan] == [8] * 10
+    assert sorted(s.input_ids for step in plan[:5] for s in step.sequences) == [s.input_ids for s in sequences]
 
 
 def test_max_steps_overrules_epochs_both_ways():
     sequences = [Encoded((1, 2), ((1, 2),))] * 10
     for max_steps in (3, 50):
-        plan = plan_run(sequences, effective_batch=2, micro_batch_tokens=64, epochs=2, max_steps=max_steps, seed=0)
+        plan = plan_run(sequences, effective_batch=2, epochs=2, max_steps=max_steps, seed=0)
         assert len(plan) == max_steps
 
 
 def test_a_plan_follows_from_the_seed():
     sequences = [Encoded((index, 2), ((1, 2),)) for index in range(30)]
     random.seed(5)
-    kwargs = {"effective_batch": 4, "micro_batch_tokens": 16, "epochs": 1, "max_steps": None}
+    kwargs = {"effective_batch": 4, "epochs": 1, "max_steps": None}
     assert plan_run(sequences, seed=7, **kwargs) == plan_run(sequences, seed=7, **kwargs)
     assert plan_run(sequences, seed=7, **kwargs) != plan_run(sequences, seed=8, **kwargs)
 
 
 def test_step_counts():
-    step = make_step([Encoded((1, 2, 3), ((1, 3),)), Encoded((1, 2), ((1, 2),))], 64)
+    step = Step((Encoded((1, 2, 3), ((1, 3),)), Encoded((1, 2), ((1, 2),))))
     assert (step.replies, step.supervised_tokens, step.tokens) == (2, 3, 5)

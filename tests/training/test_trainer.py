@@ -11,9 +11,13 @@ from utils import base_models, prompts
 from utils.base_models import BaseModel
 from utils.console import UserError
 from utils.records import Record
-from utils.training import lora, trainer
+from utils.training import lora
+from utils.training import run as training
 from utils.training.data import EncodedData
+from utils.training.preflight import Fit
+from utils.training.sequences import pack
 from utils.training.settings import TrainingSettings
+from utils.training.trainer import ChatTrainer
 
 SHORT = Record(instruction="hi", output="hello", system="s")
 LONGER = Record(instruction="how are you today?", output="i am fine thanks and the cat is too", system="s")
@@ -25,13 +29,15 @@ SHORTEST = Record(instruction="?", output="no", system="s")
 def build(tiny_base, tokenizer, tmp_path):
     """Builds a trainer on the tiny base for the given records."""
 
-    def make(records, **overrides) -> trainer.ChatTrainer:
+    def make(records, **overrides) -> ChatTrainer:
         values = {"output_dir": tmp_path / "out", "quantization": "none", "device": "cpu", "lora_dropout": 0.0}
         run = TrainingSettings(**(values | {"warmup_fraction": 0.0, "wandb": "off"} | overrides))
         compute = base_models.choose_compute(run.quantization, run.device)
         model = lora.add_adapter(base_models.load_model(BaseModel("tiny", str(tiny_base)), compute), run)
         encoded = [prompts.encode(record, tokenizer) for record in records]
-        return trainer.build(model, tokenizer, EncodedData(encoded, encoded, 0), run, compute, {})
+        data = EncodedData(encoded, encoded, len(encoded), 0, 0, 0)
+        fit = Fit(run.micro_batch_tokens or 512, False, 1.0, 0.0, 0, 0, 0)
+        return training.build(model, tokenizer, data, run, compute, {}, fit)
 
     return make
 
@@ -41,8 +47,8 @@ def weights(model) -> dict[str, torch.Tensor]:
 
 
 def test_the_initial_loss_is_that_of_guessing(build, tokenizer):
-    nll = trainer.token_weighted_nll(*(lambda t: (t.model, t.validation, t))(build([SHORT, LONG])))
-    assert nll == pytest.approx(math.log(len(tokenizer)), abs=0.3)
+    chat = build([SHORT, LONG])
+    assert chat.mean_nll(chat.validation) == pytest.approx(math.log(len(tokenizer)), abs=0.3)
 
 
 def test_four_records_are_memorised(build):
@@ -76,16 +82,9 @@ def test_every_lora_weight_moves_and_no_other(build, quantization):
 def test_accumulating_unequal_micro_batches_equals_one_batch(build, quantization):
     records = [SHORT, LONGER, LONG, SHORTEST]
     tensors = []
-    for batch_size, accumulation, length in ((4, 1, 512), (1, 4, 64)):
-        chat = build(
-            records,
-            quantization=quantization,
-            max_steps=3,
-            batch_size=batch_size,
-            gradient_accumulation_steps=accumulation,
-            max_length_tokens=length,
-        )
-        assert all((len(step.micro_batches) == 1) == (batch_size == 4) for step in chat.train_dataset)
+    for micro_batch_tokens, micro_batches in ((512, 1), (1, 4)):
+        chat = build(records, quantization=quantization, max_steps=3, micro_batch_tokens=micro_batch_tokens)
+        assert {len(pack(step.sequences, chat.micro_batch_tokens)) for step in chat.train_dataset} == {micro_batches}
         chat.train()
         tensors.append(weights(chat.model))
     for name, tensor in tensors[0].items():
@@ -116,6 +115,91 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(build):
         chat.train()
     after = weights(chat.model)
     assert all(torch.equal(tensor, after[name]) for name, tensor in others.items())
+
+
+def test_out_of_memory_halves_the_micro_batch_from_untouched_weights(build, monkeypatch, capsys):
+    calm = build([SHORT, LONGER, LONG, SHORTEST], max_steps=2, micro_batch_tokens=256)
+    calm.train()
+    tight = build([SHORT, LONGER, LONG, SHORTEST], max_steps=2, micro_batch_tokens=256)
+    accumulate = ChatTrainer._accumulate
+
+    def out_of_memory_above_128(self, model, step):
+        loss = accumulate(self, model, step)  # memory runs out late, with gradients half made
+        if self.micro_batch_tokens > 128:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(ChatTrainer, "_accumulate", out_of_memory_above_128)
+    tight.train()
+    assert tight.micro_batch_tokens == 128
+    assert "micro-batches are now 128 tokens, twice as many to a step" in capsys.readouterr().err.replace("\n", " ")
+    one, other = weights(calm.model), weights(tight.model)
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
+
+
+def test_out_of_memory_on_the_smallest_micro_batch_is_one_line(build, monkeypatch):
+    chat = build([SHORT, LONG], max_steps=2, micro_batch_tokens=16)
+
+    def out_of_memory(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")
+
+    monkeypatch.setattr(ChatTrainer, "_accumulate", out_of_memory)
+    with pytest.raises(UserError, match=r"memory ran out on the smallest possible micro-batch; lower --max-length"):
+        chat.train()
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(build, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(ChatTrainer, "_accumulate", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        build([SHORT], max_steps=1).train()
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(build, monkeypatch):
+    chat = build([SHORT, LONGER], max_steps=2)
+    accumulate = ChatTrainer._accumulate
+
+    def poisoned(self, model, step):
+        loss = accumulate(self, model, step)
+        next(p for p in model.parameters() if p.grad is not None).grad.fill_(float("inf"))
+        return loss
+
+    monkeypatch.setattr(ChatTrainer, "_accumulate", poisoned)
+    before = weights(chat.model)
+    with pytest.raises(UserError, match=r"the gradient's norm became (inf|nan) at step 1"):
+        chat.train()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(chat.model).items())
+
+
+def test_a_scaler_that_only_skips_stops_the_run(build, monkeypatch):
+    chat = build([SHORT], max_steps=1)
+    chat.accelerator.scaler = object()
+    monkeypatch.setattr(type(chat.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
+    with pytest.raises(UserError, match="the float16 gradient scaler skipped 20 steps in a row"):
+        for _ in range(20):
+            chat._count_skipped_steps()
+
+
+@pytest.mark.parametrize("method", ["rslora", "dora"])
+def test_lora_variants_train(build, method):
+    chat = build([SHORT, LONG], method=method, max_steps=2, lora_dropout=0.1)
+    before = weights(chat.model)
+    chat.train()
+    after = weights(chat.model)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name, parameter in chat.model.named_parameters() if parameter.requires_grad}
+
+
+def test_full_fine_tuning_moves_every_weight_and_needs_unquantised_ones(build):
+    chat = build([SHORT, LONG], method="full", max_steps=2)
+    before = weights(chat.model)
+    chat.train()
+    assert all(not torch.equal(before[name], tensor) for name, tensor in weights(chat.model).items())
+    with pytest.raises(UserError, match="add --quantization none"):
+        build([SHORT], method="full", quantization="nf4")
 
 
 def test_dropout_is_drawn_from_the_saved_generator_and_keeps_the_mean():

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from utils import base_models, console
-from utils.base_models import BaseModel, Compute
+from utils.base_models import BaseModel, Compute, Quantization
 from utils.console import UserError
 
 if TYPE_CHECKING:
@@ -21,21 +23,43 @@ CONFIG = "adapter_config.json"
 MANIFEST = "training.json"
 
 
+class Fingerprints(msgspec.Struct, frozen=True):
+    base_weights: str = msgspec.field(name="base weights")
+
+
+class TrainedWith(msgspec.Struct, frozen=True):
+    quantization: Quantization
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What is read of a train script's manifest; `sha256` is by name of file."""
+
+    base_model: str
+    base_path: str
+    fingerprints: Fingerprints
+    settings: TrainedWith
+    sha256: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Adapter:
     """A verified adapter folder. `manifest` is what the train script wrote, None for an adapter from elsewhere."""
 
     folder: Path
     config: dict[str, Any]
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
 
     @property
     def base_model(self) -> str:
-        return self.manifest["base_path"] if self.manifest else self.config["base_model_name_or_path"]
+        """Raises UserError for an adapter from elsewhere that does not say what it was trained on."""
+        name = self.manifest.base_path if self.manifest else self.config.get("base_model_name_or_path")
+        if not name:
+            raise UserError(f"{self.folder / CONFIG} names no base model; name it with --base-model")
+        return name
 
     @property
-    def quantization(self) -> str:
-        return self.manifest["settings"]["quantization"] if self.manifest else "none"
+    def quantization(self) -> Quantization:
+        return self.manifest.settings.quantization if self.manifest else "none"
 
 
 def verify(folder: Path) -> Adapter:
@@ -55,7 +79,7 @@ def verify(folder: Path) -> Adapter:
     config = _read_json(folder / CONFIG)
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
         raise UserError(f"{folder / CONFIG} is not LoRA for a causal language model")
-    manifest = _read_json(folder / MANIFEST) if (folder / MANIFEST).exists() else None
+    manifest = _read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
     if manifest is None:
         console.warn(f"{folder} has no {MANIFEST}: base, data and files can't be compared with the training")
     else:
@@ -71,17 +95,21 @@ def load(adapter: Adapter, base: BaseModel, compute: Compute) -> tuple[PeftModel
     """
     from peft import PeftModel
     from safetensors import safe_open
-    from transformers import AutoTokenizer
 
-    if adapter.manifest and base_models.weights_sha256(base) != adapter.manifest["fingerprints"]["base weights"]:
+    folder, manifest = adapter.folder, adapter.manifest
+    bare = base_models.load_model(base, compute)  # first: a hub id has files to compare only when it is loaded
+    if manifest and base_models.weights_sha256(base) != manifest.fingerprints.base_weights:
         raise UserError(
-            f"{adapter.folder} was trained on {adapter.manifest['base_model']}, whose weights are not those of"
-            f" {base.name}; name the right one with --base-model"
+            f"{folder} was trained on {manifest.base_model}, whose weights are not those of {base.name}; name the"
+            " right one with --base-model"
         )
-    has_tokenizer = (adapter.folder / "tokenizer_config.json").exists()
-    tokenizer = AutoTokenizer.from_pretrained(adapter.folder) if has_tokenizer else base_models.load_tokenizer(base)
-    model = PeftModel.from_pretrained(base_models.load_model(base, compute), adapter.folder)
-    with safe_open(adapter.folder / WEIGHTS, framework="pt") as file:
+    has_tokenizer = (folder / "tokenizer_config.json").exists()
+    tokenizer = base_models.load_tokenizer(BaseModel(str(folder), str(folder)) if has_tokenizer else base)
+    try:
+        model = PeftModel.from_pretrained(bare, folder)
+    except (RuntimeError, ValueError) as error:  # what torch raises for shapes, and peft for names
+        raise UserError(f"{folder} does not fit {base.name}: {' '.join(str(error).split())[:200]}") from error
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
         saved = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     wanted = {
         name.replace(".default.", "."): tuple(parameter.shape)
@@ -90,12 +118,23 @@ def load(adapter: Adapter, base: BaseModel, compute: Compute) -> tuple[PeftModel
     }
     if saved != wanted:
         odd = sorted(saved.items() ^ wanted.items())[0][0]
-        raise UserError(f"{adapter.folder} does not fit {base.name}: {odd} differs in name or shape")
+        raise UserError(f"{folder} does not fit {base.name}: {odd} differs in name or shape")
     return model.eval(), tokenizer
 
 
-def _check_files(folder: Path, manifest: dict[str, Any]) -> None:
-    for name, digest in manifest.get("sha256", {}).items():
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        manifest = msgspec.convert(_read_json(path), Manifest)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{path} is not what a train script writes: {error}") from None
+    unlisted = {CONFIG, WEIGHTS} - manifest.sha256.keys()
+    if unlisted:
+        raise UserError(f"{path} is not what a train script writes: it lists no sha256 of {min(unlisted)}")
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    for name, digest in manifest.sha256.items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} is missing, though {MANIFEST} lists it; train again or restore the folder")

@@ -28,7 +28,7 @@ class Reply:
 def answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, record: Record, settings: EvaluationSettings) -> Reply:
     """Answers a record's prompt; its true reply is not looked at."""
     set_seed(settings.seed)
-    prompt = prompts.encode_prompt(prompts.prompt_messages(record), tokenizer)[-settings.max_length_tokens :]
+    prompt = prompts.encode_prompt_within(record, tokenizer, settings.max_length_tokens)
     input_ids = torch.tensor([prompt], device=model.device)
     drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
     ends = sorted(prompts.end_of_turn_ids(tokenizer))

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 
 from utils import console
+from utils.console import UserError
 from utils.likelihood import collate, token_nll
 from utils.prompts import Encoded
 
@@ -23,7 +24,12 @@ class ReplyScore:
 
 
 def score(model: PeftModel, encoded: Sequence[Encoded], what: str) -> list[ReplyScore]:
-    """Scores each record's reply given its prompt."""
+    """Scores each record's reply given its prompt.
+
+    Raises UserError when there is none to score.
+    """
+    if not encoded:
+        raise UserError("no held-out record fits into the length limit; raise --max-length-tokens")
     scores = []
     with torch.inference_mode(), console.progress("replies") as bar:
         for record in bar.track(encoded, description=what):

@@ -20,9 +20,11 @@ MANIFEST = "training.json"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
 
 # Settings that may differ between a run and its resumption without changing a weight.
-_HOUSEKEEPING = "output_dir data_dir resume restart keep_checkpoints save_every_steps"
-_OBSERVATION = "wandb wandb_project run_name log_every_steps evaluations evaluation_records"
-FREE_TO_CHANGE = frozenset(f"{_HOUSEKEEPING} {_OBSERVATION}".split())
+# (A measured micro_batch_tokens stands in the checkpoint itself.)
+_HOUSEKEEPING = "output_dir data_dir resume restart dry_run keep_checkpoints save_every_steps save_every_minutes"
+_OBSERVATION = "wandb wandb_project wandb_tags run_name log_every_steps evaluations evaluation_records"
+_CHOICE = "final_weights early_stopping_evaluations"
+FREE_TO_CHANGE = frozenset(f"{_HOUSEKEEPING} {_OBSERVATION} {_CHOICE}".split())
 
 
 def fingerprints(

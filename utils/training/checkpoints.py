@@ -11,19 +11,30 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from utils import console
 from utils.base_models import sha256
 from utils.console import UserError
+from utils.training.settings import TrainingSettings
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
 FINISHED = "finished.json"
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that verified. Another packing would round otherwise, so a resumed run keeps its
+    `micro_batch_tokens`."""
+
+    folder: Path
+    micro_batch_tokens: int
+
+
 @contextlib.contextmanager
-def staged(root: Path, step: int, fingerprints: Mapping[str, str]) -> Iterator[Path]:
+def staged(root: Path, step: int, fingerprints: Mapping[str, str], micro_batch_tokens: int = 0) -> Iterator[Path]:
     """Yields a folder whose `checkpoint-STEP` becomes a checkpoint of `root` when the block ends well, and vanishes
     when it does not.
 
@@ -36,7 +47,12 @@ def staged(root: Path, step: int, fingerprints: Mapping[str, str]) -> Iterator[P
         yield staging
         folder = staging / f"checkpoint-{step}"
         files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        manifest = {"step": step, "fingerprints": dict(fingerprints), "sha256": files}
+        manifest = {
+            "step": step,
+            "micro_batch_tokens": micro_batch_tokens,
+            "fingerprints": dict(fingerprints),
+            "sha256": files,
+        }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         _sync(folder)
         target = root / folder.name
@@ -53,13 +69,37 @@ def staged(root: Path, step: int, fingerprints: Mapping[str, str]) -> Iterator[P
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def rotate(root: Path, keep: int) -> None:
-    """Deletes all but the `keep` newest checkpoints."""
+def rotate(root: Path, keep: int, best_step: int | None = None) -> None:
+    """Deletes all but the `keep` newest checkpoints and the best one."""
     for folder in _newest_first(root)[keep:]:
-        shutil.rmtree(folder)
+        if _step(folder) != best_step:
+            shutil.rmtree(folder)
 
 
-def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Path | None:
+def starting_point(run: TrainingSettings, fingerprints: Mapping[str, str]) -> Checkpoint | None:
+    """The checkpoint to go on from, None for a start from the beginning (an earlier run's checkpoints are cleared).
+
+    Raises UserError for an unfinished run that is neither to be resumed nor dropped, and as `newest_intact` does.
+    """
+    root = folder_of(run)
+    if run.resume and not run.restart:
+        return newest_intact(root, fingerprints)
+    unfinished = unfinished_step(root)
+    if unfinished is not None and not run.restart:
+        raise UserError(
+            f"{root} holds an unfinished run, saved at step {unfinished}: add --resume to go on with it, or --restart"
+            " to drop it"
+        )
+    if not run.dry_run:
+        clear(root)
+    return None
+
+
+def folder_of(run: TrainingSettings) -> Path:
+    return run.output_dir / "checkpoints"
+
+
+def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Checkpoint | None:
     """The newest checkpoint that verifies, or None; each one that is skipped is named with the reason.
 
     Raises UserError when that checkpoint comes from other data, settings or base than `fingerprints` say.
@@ -69,14 +109,15 @@ def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Path | None:
         if fault:
             console.warn(f"{folder} is skipped: {fault}")
             continue
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["fingerprints"]
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        known = manifest["fingerprints"]
         changed = [name for name, value in fingerprints.items() if known.get(name) != value]
         if changed:
             raise UserError(
                 f"{folder} can't go on with {_difference(changed, known, fingerprints)};"
                 " put that back, or start over with --restart"
             )
-        return folder
+        return Checkpoint(folder, manifest["micro_batch_tokens"])
     return None
 
 

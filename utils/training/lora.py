@@ -7,17 +7,23 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel, set_seed
 
+from utils.console import UserError
 from utils.training.dropout import ByteDropout
 from utils.training.settings import TrainingSettings
 
 
-def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel:
+def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel | PreTrainedModel:
     """Freezes the base and adds LoRA to every linear layer but the head, with weights in float32: in float16 the
-    gradient scaler could not unscale their gradients."""
-    model.requires_grad_(False)
-    if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    gradient scaler could not unscale their gradients. With `method="full"` the model itself, every weight trainable.
+
+    Raises UserError when every weight of a quantised model is to be trained.
+    """
     set_seed(settings.seed)
+    if settings.method == "full":
+        if settings.quantization != "none":
+            raise UserError("--method full trains every weight, and quantised ones can't be: add --quantization none")
+        return model.to(torch.float32).requires_grad_(True)
+    model.requires_grad_(False)
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -27,12 +33,14 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
             lora_dropout=settings.lora_dropout,
             target_modules="all-linear",
             bias="none",
+            use_rslora=settings.method == "rslora",
+            use_dora=settings.method == "dora",
         ),
     )
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" and settings.method != "dora":  # DoRA looks into its dropout layer
         _use_cheap_dropout(adapted, settings.lora_dropout)
     return adapted
 

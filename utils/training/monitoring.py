@@ -1,4 +1,4 @@
-"""What a run tells while it runs: metrics.jsonl always, the terminal, and Weights & Biases when wanted.
+"""What a run tells while it runs: metrics.jsonl always, the terminal, and Weights & Biases where there is a run.
 
 Numbers only: no message text leaves the training process.
 """
@@ -6,58 +6,83 @@ Numbers only: no message text leaves the training process.
 from __future__ import annotations
 
 import json
-import netrc
-import os
+import math
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from peft.tuners.lora import LoraLayer
+from transformers import TrainerCallback, TrainerState
 
-from utils import console, settings
-from utils.training.sequences import Step
-from utils.training.settings import TrainingSettings
-
-WANDB_HOST = "api.wandb.ai"
-HOST_TIMEOUT_S = 3
+from utils import console
+from utils.training.memory import peak_memory_mib
+from utils.training.trainer import ChatTrainer
 
 
 class Metrics(TrainerCallback):
-    """Writes every logged metric to `metrics.jsonl`, to W&B where there is a run, and one line to the terminal."""
+    """Writes every logged metric to `metrics.jsonl`, to W&B where there is a run, and a line to the terminal."""
 
-    def __init__(self, path: Path, plan: list[Step], wandb_run: Any | None):
+    def __init__(self, chat: ChatTrainer, path: Path, wandb_run: Any | None):
+        self.chat = chat
         self.path = path
-        self.plan = plan
         self.wandb_run = wandb_run
         self.first_step = 0
         self.step_started_s = 0.0
         self.training_s = 0.0  # in optimizer steps alone, without evaluations and checkpoints
+        self.gradient_norms: dict[str, float] = {}
+        self.bar = console.progress("steps")
+        self.task = self.bar.add_task("training", start=False)
 
-    def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if state.global_step == 0:
-            self.path.unlink(missing_ok=True)
+    def on_train_begin(self, args, state: TrainerState, control, **_) -> None:
         self.first_step = state.global_step
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_rows_after(state.global_step)
+        self.bar.start()
+        self.bar.start_task(self.task)
+        self.bar.update(self.task, completed=state.global_step, total=state.max_steps)
 
-    def on_step_begin(self, args, state, control, **kwargs) -> None:
+    def on_step_begin(self, args, state, control, **_) -> None:
         self.step_started_s = time.perf_counter()
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        self.training_s += time.perf_counter() - self.step_started_s
+    def on_pre_optimizer_step(self, args, state: TrainerState, control, model=None, **_) -> None:
+        if (state.global_step + 1) % args.logging_steps == 0:
+            self.gradient_norms = gradient_norms_by_group(model)
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control, logs: dict[str, float], **kwargs) -> None:
+    def on_step_end(self, args, state: TrainerState, control, **_) -> None:
+        self.training_s += time.perf_counter() - self.step_started_s
+        self.bar.update(self.task, completed=state.global_step, description=f"loss {self.chat.last_loss:.3f}")
+
+    def on_log(self, args, state: TrainerState, control, logs: dict[str, float], **_) -> None:
         row: dict[str, float | int] = {"step": state.global_step, **logs}
-        done = self.plan[self.first_step : state.global_step]
+        row.pop("total_flos", None)
+        done = self.chat.train_dataset[self.first_step : state.global_step]
         if "loss" in logs and done:
             row["tokens_per_s"] = round(sum(step.tokens for step in done) / self.training_s, 1)
             row["supervised_tokens_per_s"] = round(sum(step.supervised_tokens for step in done) / self.training_s, 2)
             row["peak_memory_mib"] = round(peak_memory_mib(args.device), 1)
+            row["adapter_update_norm"] = adapter_update_norm(self.chat.model)
+            row |= self.gradient_norms
+        if not state.is_world_process_zero:
+            return
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self.wandb_run is not None:
             self.wandb_run.log({name: value for name, value in row.items() if name != "step"}, step=state.global_step)
         self._tell(row, state)
+
+    def close(self) -> None:
+        """Ends the progress bar and the W&B run, however the training ended."""
+        self.bar.stop()
+        if self.wandb_run is not None:
+            self.wandb_run.finish()
+
+    def _drop_rows_after(self, step: int) -> None:
+        """A resumed run repeats the steps after its checkpoint: their rows would stand twice."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if step and line.endswith("\n") and json.loads(line)["step"] <= step]
+        self.path.write_text("".join(kept), encoding="utf-8")
 
     def _tell(self, row: dict[str, float | int], state: TrainerState) -> None:
         at = f"step {state.global_step:>4}/{state.max_steps}"
@@ -67,9 +92,39 @@ class Metrics(TrainerCallback):
             done = state.global_step - self.first_step
             left_s = self.training_s / done * (state.max_steps - state.global_step)
             console.say(
-                f"{at}  loss {row['loss']:.3f}  gradient norm {row.get('grad_norm', float('nan')):.2f}"
+                f"{at}  loss {row['loss']:.3f}  gradient norm {row.get('grad_norm', math.nan):.2f}"
                 f"  {row['tokens_per_s']:.0f} tokens/s  {duration(left_s)} left"
             )
+
+
+def gradient_norms_by_group(model: torch.nn.Module) -> dict[str, float]:
+    """2-norms of the gradient (after clipping) by kind of layer, and by third of the depth."""
+    squares: dict[str, float] = {}
+    layers = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            continue
+        square = parameter.grad.float().square().sum().item()
+        kind = "attention" if "attn" in name else "mlp" if "mlp" in name else "other"
+        third = ("early", "middle", "late")[min(2, 3 * max(_layer(name), 0) // layers)]
+        for group in (kind, third):
+            squares[group] = squares.get(group, 0.0) + square
+    return {f"grad_norm/{group}": math.sqrt(square) for group, square in sorted(squares.items())}
+
+
+def adapter_update_norm(model: torch.nn.Module) -> float:
+    """Frobenius norm of what LoRA adds to the base, sqrt(sum over layers of |scale B A|^2); 0 without LoRA.
+
+    |B A|^2 = trace((B^T B)(A A^T)), so the full matrices are never built.
+    """
+    total = 0.0
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for name, scale in module.scaling.items():
+                if name in module.lora_A:
+                    a, b = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
+                    total += scale**2 * torch.sum((b.T @ b) * (a @ a.T)).item()
+    return math.sqrt(max(total, 0.0))
 
 
 def duration(seconds: float) -> str:
@@ -82,68 +137,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
 
 
-def peak_memory_mib(device: torch.device) -> float:
-    """The most memory held at once: allocated on a GPU, resident for the whole process elsewhere."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if os.uname().sysname == "Darwin" else peak / 2**10
-
-
-def start_wandb(run: TrainingSettings) -> Any | None:
-    """A W&B run, or None. The mode is decided before `wandb.init`, which would wait 90 s for a host that it can't reach
-    and then end the training; when it fails all the same, training goes on without it."""
-    mode = _wandb_mode(run.wandb)
-    if mode == "off":
-        return None
-    import wandb
-
-    try:
-        return wandb.init(
-            project=run.wandb_project,
-            name=run.run_name,
-            dir=run.output_dir,
-            mode=mode,
-            config=settings.to_dict(run),
-            settings=wandb.Settings(console="off", disable_git=True, disable_code=True, silent=True),
-        )
-    except Exception as error:  # any failure of a service that training does not need
-        console.warn(f"W&B is off: {' '.join(str(error).split())[:160]}; metrics.jsonl has everything")
-        return None
-
-
-def _wandb_mode(wanted: str) -> str:
-    if wanted in ("off", "offline"):
-        return wanted
-    if wanted == "auto" and not _wandb_logged_in():
-        return "off"
-    if not _host_reachable():
-        fallback = "offline" if wanted == "online" else "off"
-        console.warn(f"W&B: {WANDB_HOST} can't be reached; the run is {fallback}")
-        return fallback
-    return "online"
-
-
-def _wandb_logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc().authenticators(WANDB_HOST) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _host_reachable() -> bool:
-    import httpx
-
-    try:
-        httpx.head(f"https://{WANDB_HOST}", timeout=HOST_TIMEOUT_S)
-    except httpx.HTTPError:
-        return False
-    return True
+def _layer(name: str) -> int:
+    """The number in `...layers.7.self_attn...`, -1 where there is none."""
+    parts = name.split(".")
+    for before, part in pairwise(parts):
+        if before in ("layers", "h", "blocks") and part.isdigit():
+            return int(part)
+    return -1

@@ -15,12 +15,21 @@ from utils.prompts import Encoded
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: micro-batches of sequences, and over all of them the replies and supervised tokens."""
+    """What one optimizer step learns from, however it is packed into micro-batches."""
 
-    micro_batches: tuple[tuple[Encoded, ...], ...]
-    replies: int
-    supervised_tokens: int
-    tokens: int
+    sequences: tuple[Encoded, ...]
+
+    @property
+    def replies(self) -> int:
+        return sum(len(sequence.replies) for sequence in self.sequences)
+
+    @property
+    def supervised_tokens(self) -> int:
+        return sum(sequence.supervised_tokens for sequence in self.sequences)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(sequence.input_ids) for sequence in self.sequences)
 
 
 def fold(encoded: Sequence[Encoded]) -> list[Encoded]:
@@ -47,9 +56,7 @@ def _extends(record: Encoded, prefix: Encoded) -> bool:
     return record.input_ids[:length] == prefix.input_ids and record.replies[0][0] >= length
 
 
-def plan_epoch(
-    sequences: Sequence[Encoded], effective_batch: int, micro_batch_tokens: int, rng: random.Random
-) -> Iterator[Step]:
+def plan_epoch(sequences: Sequence[Encoded], effective_batch: int, rng: random.Random) -> Iterator[Step]:
     """Shuffles the sequences and cuts them into steps of about `effective_batch` replies each."""
     order = list(sequences)
     rng.shuffle(order)
@@ -59,17 +66,16 @@ def plan_epoch(
         chosen.append(sequence)
         replies += len(sequence.replies)
         if replies >= effective_batch:
-            yield make_step(chosen, micro_batch_tokens)
+            yield Step(tuple(chosen))
             chosen, replies = [], 0
     if chosen:
-        yield make_step(chosen, micro_batch_tokens)
+        yield Step(tuple(chosen))
 
 
 def plan_run(
     sequences: Sequence[Encoded],
     *,
     effective_batch: int,
-    micro_batch_tokens: int,
     epochs: int,
     max_steps: int | None,
     seed: int,
@@ -78,26 +84,16 @@ def plan_run(
     rng = random.Random(seed)
     steps: list[Step] = []
     while epochs > 0 or (max_steps is not None and len(steps) < max_steps):
-        steps += plan_epoch(sequences, effective_batch, micro_batch_tokens, rng)
+        steps += plan_epoch(sequences, effective_batch, rng)
         epochs -= 1
         if max_steps is not None and len(steps) >= max_steps:
             return steps[:max_steps]
     return steps
 
 
-def make_step(sequences: Sequence[Encoded], micro_batch_tokens: int) -> Step:
-    micro_batches = pack(sequences, micro_batch_tokens)
-    return Step(
-        micro_batches,
-        replies=sum(len(sequence.replies) for sequence in sequences),
-        supervised_tokens=sum(sequence.supervised_tokens for sequence in sequences),
-        tokens=sum(len(sequence.input_ids) for sequence in sequences),
-    )
-
-
 def pack(sequences: Sequence[Encoded], micro_batch_tokens: int) -> tuple[tuple[Encoded, ...], ...]:
-    """Best-fit decreasing: each sequence, the longest first, goes where it leaves the least room. None is cut; one that
-    is longer than the budget gets a micro-batch to itself."""
+    """Micro-batches of at most `micro_batch_tokens`. Best-fit decreasing: each sequence, the longest first, goes where
+    it leaves the least room. None is cut; one that is longer than the budget gets a micro-batch to itself."""
     bins: list[list[Encoded]] = []
     room: list[int] = []
     for sequence in sorted(sequences, key=lambda sequence: -len(sequence.input_ids)):

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 
+AtLeastOne = Annotated[int, Meta(ge=1)]
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """One fine-tuning run of a causal language model on prepared records."""
@@ -29,11 +32,15 @@ class TrainingSettings:
         Literal["auto", "cuda", "mps", "cpu"], Meta(description="Where to train; auto takes the fastest there is.")
     ] = "auto"
 
+    method: Annotated[
+        Literal["lora", "rslora", "dora", "full"],
+        Meta(description="LoRA, a variant of it, or every weight (small unquantised models only)."),
+    ] = "lora"
     lora_rank: Annotated[int, Meta(ge=1, description="Rank of the LoRA update: capacity against size.")] = 16
     lora_alpha: Annotated[int, Meta(ge=1, description="LoRA scale; the update is multiplied by alpha / rank.")] = 16
     lora_dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of LoRA inputs zeroed in training.")] = 0.1
 
-    learning_rate: Annotated[float, Meta(gt=0, description="Peak learning rate of AdamW.")] = 2e-4
+    learning_rate: Annotated[float, Meta(gt=0, le=1, description="Peak learning rate of AdamW.")] = 2e-4
     lr_schedule: Annotated[
         Literal["cosine", "linear", "constant_with_warmup"], Meta(description="Shape of the rate after warm-up.")
     ] = "cosine"
@@ -41,7 +48,7 @@ class TrainingSettings:
     weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0, description="Gradients are clipped to this norm.")] = 1.0
     epochs: Annotated[int, Meta(ge=1, description="Passes over the training records.")] = 3
-    max_steps: Annotated[int | None, Meta(description="Stop after so many optimizer steps, whatever the epochs.")] = (
+    max_steps: Annotated[AtLeastOne | None, Meta(description="Stop after so many optimizer steps, whatever the epochs.")] = (
         None
     )
     batch_size: Annotated[int, Meta(ge=1, description="Records per micro-batch, in the memory at once.")] = 4
@@ -51,9 +58,12 @@ class TrainingSettings:
     max_length_tokens: Annotated[
         int, Meta(ge=32, description="Longer records lose their oldest turns; a reply is never cut.")
     ] = 512
+    micro_batch_tokens: Annotated[
+        AtLeastOne | None, Meta(description="Tokens per micro-batch; none measures, up to batch_size x max_length_tokens.")
+    ] = None
     gradient_checkpointing: Annotated[
-        bool, Meta(description="Recompute activations: about a third slower, far less memory.")
-    ] = False
+        bool | None, Meta(description="Recompute activations: slower, far less memory; none does so when it must.")
+    ] = None
     seed: Annotated[int, Meta(ge=0, description="Fixes data order, LoRA's start and dropout.")] = 42
 
     evaluations: Annotated[int, Meta(ge=1, description="Validation perplexity so often, evenly, and once before.")] = 4
@@ -62,15 +72,24 @@ class TrainingSettings:
     ] = 200
     log_every_steps: Annotated[int, Meta(ge=1, description="Optimizer steps between two lines of metrics.")] = 5
     save_every_steps: Annotated[int, Meta(ge=1, description="Optimizer steps between two checkpoints.")] = 50
-    keep_checkpoints: Annotated[int, Meta(ge=1, description="Older checkpoints are deleted.")] = 2
+    save_every_minutes: Annotated[float, Meta(gt=0, description="Minutes between two, if those come first.")] = 10.0
+    keep_checkpoints: Annotated[int, Meta(ge=1, description="Older checkpoints are deleted, but for the best.")] = 2
+    final_weights: Annotated[
+        Literal["best", "last"], Meta(description="Save the weights of the best validation loss, or the last ones.")
+    ] = "best"
+    early_stopping_evaluations: Annotated[
+        AtLeastOne | None, Meta(description="Stop after so many evaluations in a row without a better one.")
+    ] = None
     resume: Annotated[bool, Meta(description="Go on from the newest intact checkpoint, if there is one.")] = False
     restart: Annotated[bool, Meta(description="Drop an unfinished run's checkpoints and start over.")] = False
+    dry_run: Annotated[bool, Meta(description="Measure memory and speed, then stop before training.")] = False
 
     wandb: Annotated[
         Literal["auto", "online", "offline", "off"],
         Meta(description="Weights & Biases; auto means online when logged in, else off."),
     ] = "auto"
     wandb_project: Annotated[str, Meta(min_length=1, description="Project name at Weights & Biases.")] = "rohanai"
+    wandb_tags: Annotated[tuple[str, ...], Meta(description="Tags of the run at Weights & Biases.")] = ()
     run_name: Annotated[str | None, Meta(description="Name of the run at Weights & Biases.")] = None
 
     @property

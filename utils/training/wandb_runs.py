@@ -1,0 +1,68 @@
+"""Weights & Biases when wanted, never needed. The mode is decided before `wandb.init`, which would wait 90 seconds for
+a host that it can't reach and then end the training."""
+
+from __future__ import annotations
+
+import netrc
+import os
+from typing import Any
+
+from utils import console, settings
+from utils.training.settings import TrainingSettings
+
+HOST = "api.wandb.ai"
+HOST_TIMEOUT_S = 3
+
+
+def start(run: TrainingSettings) -> Any | None:
+    """A W&B run that gets numbers and settings but no text, or None; when W&B fails, training goes on without it."""
+    mode = choose_mode(run.wandb)
+    if mode == "off":
+        return None
+    import wandb
+
+    try:
+        return wandb.init(
+            project=run.wandb_project,
+            name=run.run_name,
+            tags=list(run.wandb_tags),
+            dir=run.output_dir,
+            mode=mode,
+            config=settings.to_dict(run),
+            settings=wandb.Settings(console="off", disable_git=True, disable_code=True, silent=True),
+        )
+    except Exception as error:  # any failure of a service that training does not need
+        console.warn(f"W&B is off: {' '.join(str(error).split())[:160]}; metrics.jsonl has everything")
+        return None
+
+
+def choose_mode(wanted: str) -> str:
+    """ "online", "offline" or "off"."""
+    if wanted in ("off", "offline"):
+        return wanted
+    if wanted == "auto" and not _logged_in():
+        return "off"
+    if not _host_reachable():
+        fallback = "offline" if wanted == "online" else "off"
+        console.warn(f"W&B: {HOST} can't be reached; the run is {fallback}")
+        return fallback
+    return "online"
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(HOST) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _host_reachable() -> bool:
+    import httpx
+
+    try:
+        httpx.head(f"https://{HOST}", timeout=HOST_TIMEOUT_S)
+    except httpx.HTTPError:
+        return False
+    return True
