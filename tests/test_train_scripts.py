@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -241,18 +242,31 @@ def test_a_resumed_run_logs_every_step_once(arguments, tmp_path):
     assert {row["step"]: row["loss"] for row in rows if "loss" in row} == first
 
 
+def wandb_records(path: Path) -> list[bytes]:
+    """The records of a run file: 7 bytes of header, then LevelDB's log format in blocks of 32 KiB, in which each piece
+    has 4 bytes of checksum, 2 of length and 1 of kind (1 whole, 2 first, 3 middle, 4 last)."""
+    data, at, records, parts = path.read_bytes(), 7, [], []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        parts.append(data[at + 7 : at + 7 + length])
+        at += 7 + length
+        if kind in (1, 4):
+            records.append(b"".join(parts))
+            parts = []
+    return records
+
+
 def test_wandb_offline_has_the_same_history_as_the_file(arguments, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     train_tinyllama.main([*arguments, "--wandb", "offline", "--wandb-tags", "a", "b", "--run-name", "try"])
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store = DataStore()
-    store.open_for_scan(str(next((tmp_path / "adapter/wandb").glob("offline-run-*/run-*.wandb"))))
     history = []
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for data in wandb_records(next((tmp_path / "adapter/wandb").glob("offline-run-*/run-*.wandb"))):
+        record = wandb_internal_pb2.Record.FromString(data)
         if record.WhichOneof("record_type") == "history":
             items = record.history.item
             history.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
