@@ -49,17 +49,25 @@ def quiet_libraries() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
+def is_main_process() -> bool:
+    """False in all but the first process of a distributed run, so that one process speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str = "") -> None:
     """Prints one line as it is: square brackets and emoji codes in chat text are no markup."""
-    out.print(text, markup=False, emoji=False)
+    if is_main_process():
+        out.print(text, markup=False, emoji=False)
 
 
 def heading(text: str) -> None:
-    out.print(f"\n{text}", style="bold", markup=False)
+    if is_main_process():
+        out.print(f"\n{text}", style="bold", markup=False)
 
 
 def warn(text: str) -> None:
-    err.print(f"warning: {text}", style="yellow", markup=False, emoji=False)
+    if is_main_process():
+        err.print(f"warning: {text}", style="yellow", markup=False, emoji=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> None:
@@ -88,5 +96,5 @@ def progress(unit: str = "") -> Progress:
         TimeRemainingColumn(),
         console=err,
         transient=True,
-        disable=not err.is_terminal,
+        disable=not (err.is_terminal and is_main_process()),
     )

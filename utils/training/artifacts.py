@@ -54,6 +54,8 @@ def save(
     with its files is whole.
     """
     folder = run.output_dir
+    if not console.is_main_process():
+        return folder
     staging = folder / ".adapter"
     shutil.rmtree(staging, ignore_errors=True)
     model.peft_config["default"].base_model_name_or_path = base.path

@@ -90,7 +90,7 @@ def starting_point(run: TrainingSettings, fingerprints: Mapping[str, str]) -> Ch
             f"{root} holds an unfinished run, saved at step {unfinished}: add --resume to go on with it, or --restart"
             " to drop it"
         )
-    if not run.dry_run:
+    if not run.dry_run and console.is_main_process():
         clear(root)
     return None
 

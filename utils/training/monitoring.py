@@ -37,8 +37,9 @@ class Metrics(TrainerCallback):
 
     def on_train_begin(self, args, state: TrainerState, control, **_) -> None:
         self.first_step = state.global_step
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._drop_rows_after(state.global_step)
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._drop_rows_after(state.global_step)
         self.bar.start()
         self.bar.start_task(self.task)
         self.bar.update(self.task, completed=state.global_step, total=state.max_steps)

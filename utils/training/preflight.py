@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ def measure(
     tokens, supervised = sum(step.tokens for step in plan), sum(step.supervised_tokens for step in plan)
     fixed = start.micro_batch_tokens if start else run.micro_batch_tokens
     sizes = [fixed] if fixed else _sizes(run, max(step.tokens for step in plan))
+    if "RANK" in os.environ:  # each process would measure for itself, and all must agree
+        sizes = sizes[:1]
 
     checkpointing = bool(run.gradient_checkpointing)
     _recompute(model, checkpointing)

@@ -70,7 +70,7 @@ def train(chat: ChatTrainer, run: TrainingSettings, start: Checkpoint | None) ->
     """
     if start:
         console.say(f"going on from {start.folder}")
-    wandb_run = wandb_runs.start(run)
+    wandb_run = wandb_runs.start(run) if console.is_main_process() else None
     metrics = Metrics(chat, run.output_dir / "metrics.jsonl", wandb_run)
     with stop_requests() as request:
         chat.add_callback(metrics)
@@ -85,8 +85,9 @@ def train(chat: ChatTrainer, run: TrainingSettings, start: Checkpoint | None) ->
     results = _results(chat)
     if run.final_weights == "best":
         results |= _restore_best(chat)
-    checkpoints.mark_finished(Path(chat.args.output_dir), chat.state.global_step)
-    plots.plot(run.output_dir / "metrics.jsonl", run.output_dir / "training.png")
+    if console.is_main_process():
+        checkpoints.mark_finished(Path(chat.args.output_dir), chat.state.global_step)
+        plots.plot(run.output_dir / "metrics.jsonl", run.output_dir / "training.png")
     return results
 
 
@@ -148,7 +149,7 @@ def _results(chat: ChatTrainer) -> dict[str, float | int]:
 
 
 def _arguments(run: TrainingSettings, compute: Compute, total_steps: int) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(checkpoints.folder_of(run)),
         num_train_epochs=1,
         max_steps=total_steps,
@@ -177,4 +178,8 @@ def _arguments(run: TrainingSettings, compute: Compute, total_steps: int) -> Tra
         report_to="none",
         dataloader_pin_memory=False,
         dataloader_num_workers=0,
+        ddp_find_unused_parameters=False,
     )
+    if arguments.n_gpu > 1:  # DataParallel splits what is one row here; several GPUs need a launcher
+        arguments._n_gpu = 1
+    return arguments

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
 
@@ -48,9 +47,9 @@ class TrainingSettings:
     weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0, description="Gradients are clipped to this norm.")] = 1.0
     epochs: Annotated[int, Meta(ge=1, description="Passes over the training records.")] = 3
-    max_steps: Annotated[AtLeastOne | None, Meta(description="Stop after so many optimizer steps, whatever the epochs.")] = (
-        None
-    )
+    max_steps: Annotated[
+        AtLeastOne | None, Meta(description="Stop after so many optimizer steps, whatever the epochs.")
+    ] = None
     batch_size: Annotated[int, Meta(ge=1, description="Records per micro-batch, in the memory at once.")] = 4
     gradient_accumulation_steps: Annotated[
         int, Meta(ge=1, description="Micro-batches per optimizer step; times batch_size is the effective batch.")
@@ -59,7 +58,8 @@ class TrainingSettings:
         int, Meta(ge=32, description="Longer records lose their oldest turns; a reply is never cut.")
     ] = 512
     micro_batch_tokens: Annotated[
-        AtLeastOne | None, Meta(description="Tokens per micro-batch; none measures, up to batch_size x max_length_tokens.")
+        AtLeastOne | None,
+        Meta(description="Tokens per micro-batch; none measures, up to batch_size x max_length_tokens."),
     ] = None
     gradient_checkpointing: Annotated[
         bool | None, Meta(description="Recompute activations: slower, far less memory; none does so when it must.")
