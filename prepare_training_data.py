@@ -3,22 +3,28 @@
     python prepare_training_data.py --persona rohan
     python prepare_training_data.py --source data/sample --persona rohan
     python prepare_training_data.py                  # lists the most active authors to choose from
+    python prepare_training_data.py --forget ID      # removes a person or a message from the store and the records
 
-Reads DiscordChatExporter's JSON files and arrays of messages in the shape of Discord's API, finds what each message of
-the persona answers, takes secrets and personal data out, and writes train.jsonl, validation.jsonl, test.jsonl and
-report.json.
+Reads what people have of a Discord history, as files, folders or zips: DiscordChatExporter's JSON and CSV, Discord's
+own data package, bot dumps in the shape of Discord's API, Discord History Tracker's database, and ready-made examples
+as JSONL. Finds what each message of the persona answers, takes secrets and personal data out, and writes train.jsonl,
+validation.jsonl, test.jsonl and report.json.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from utils import console, settings
 from utils.chatlogs.settings import PrepareSettings
 
 # Edit these, or pass them as flags: --persona, --source, ... (--help lists every setting).
-SOURCE = "data/raw"  # an export, or a folder of exports
+SOURCE = "data/raw"  # a folder, an export, a zip, a data package; or several: ("data/raw", "package.zip")
 PERSONA = None  # a user id or a name; None lists the most active authors
 OUTPUT_DIR = "data/processed"
 EXCLUDE_AUTHORS = ()  # ids or names of people whose words appear nowhere
+CONTINUATIONS = False  # where only the persona's own messages are known: records that continue the one before
 MIN_CONFIDENCE = 0.5  # 0 to 1: leave out replies whose prompt is less sure than this
 MAX_HISTORY_TURNS = 8  # earlier turns that a record carries
 
@@ -26,31 +32,46 @@ MAX_HISTORY_TURNS = 8  # earlier turns that a record carries
 def main(argv: list[str] | None = None) -> None:
     resolved = settings.resolve(PrepareSettings, globals(), argv)
     chosen = resolved.values
-    from utils.chatlogs import channels, outputs, people, readers, replies, report, split
-
     settings.show(resolved)
+    if chosen.forget:
+        from utils.chatlogs import forget
 
-    # Read: every export once, every message once.
-    reading = readers.read_source(chosen.source)
-    for warning in reading.warnings:
+        forget.forget(chosen, lambda last: prepare(last, source=None))
+    else:
+        prepare(chosen, chosen.source)
+
+
+def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
+    """Makes the prepared files from the source, or, without one, from the store as it is."""
+    from utils.chatlogs import dialogues, history, outputs, people, replies, report, report_page, split, store
+
+    # Read: every message once, into the store; exports that have not changed are not read again.
+    with history.opened(outputs.store_path(chosen), source, write=not chosen.dry_run) as (messages, reading):
+        for warning in reading.warnings:
+            console.warn(warning)
+
+        # Choose: who is the persona, what did they answer?
+        everybody = people.list_people(messages)
+        if everybody:
+            persona = people.find_persona(everybody, chosen.persona)
+        else:  # examples alone
+            persona = dialogues.persona(chosen.persona, len(reading.records))
+        harvest = replies.collect(messages, everybody, persona, chosen, reading.records)
+        contents = store.contents(messages)
+    for warning in harvest.warnings:
         console.warn(warning)
-    read_channels, copies = channels.gather(reading.exports)
-
-    # Choose: who is the persona, what did they answer?
-    everybody = people.list_people(read_channels)
-    persona = people.find_persona(everybody, chosen.persona)
-    harvest = replies.collect(read_channels, everybody, persona, chosen)
     sets = split.split_by_time(harvest.replies, chosen.validation_share, chosen.test_share)
 
     # Write: all files at once.
     files = outputs.encode(sets)
-    summary = report.build(reading, read_channels, copies, persona, harvest, sets, files, chosen)
+    summary = report.build(reading, contents, persona, harvest, sets, files, chosen)
     report.show(summary, sets)
     if chosen.dry_run:
         console.say("dry run: nothing was written")
         return
-    outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary)})
-    console.say(f"wrote {summary['replies']['records']:,} records and report.json to {chosen.output_dir}")
+    page = report_page.render(summary, harvest.months, sets)
+    outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary), "report.html": page})
+    console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def test_the_same_input_gives_the_same_bytes(export, tmp_path):
     prepare(export, first)
     before = {path.name: path.read_bytes() for path in first.iterdir()}
     prepare(export, first)
-    assert {path.name: path.read_bytes() for path in first.iterdir()} == before and len(before) == 4
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before and len(before) == 5
 
 
 def test_a_dry_run_writes_nothing(export, tmp_path, capsys):

@@ -74,3 +74,11 @@ def conversations(count: int, turns: int = 2, partner: str = "mags") -> list[dic
             said = f"the long one, number {day}.{turn}, behind the fan"
             messages.append(reply(number + 1, "rohan", said, number, seconds=seconds + 20))
     return messages
+
+
+def laid_together(exports: list) -> dict[int, list]:
+    """Channel id -> messages in order, each from its newest export, as the store keeps them."""
+    found: dict[int, dict] = {}
+    for export in sorted(exports, key=lambda export: export.exported_at_ms):
+        found.setdefault(export.channel.id, {}).update({message.id: message for message in export.messages})
+    return {channel: [by_id[key] for key in sorted(by_id)] for channel, by_id in sorted(found.items())}

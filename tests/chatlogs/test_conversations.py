@@ -160,7 +160,7 @@ def test_a_small_group_without_mentions_shares_one_conversation():
     chat = [
         message(10, 0, ANN, "shall we watch the film tonight?"),
         message(11, 8, PERSONA, "yes, the film sounds good"),
-        message(12, 20, BEN, "what time does the film start?"),
+        message(12, 20, BEN, "piet, what time does it start?"),
         message(13, 40, PERSONA, "the film starts at eight"),
         message(14, 50, BEN, "good, that is early enough"),
     ]

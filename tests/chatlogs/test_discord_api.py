@@ -64,7 +64,7 @@ def test_what_is_no_message_is_counted(tmp_path):
     assert len(export.messages) == 2 and "has 2 items that are no message" in export.warnings[0]
 
 
-@pytest.mark.parametrize("rows", [[], [1], [{"role": "user", "content": "hi"}]])
+@pytest.mark.parametrize("rows", [[], [1], [{"title": "x", "content": "hi"}]])
 def test_an_array_of_something_else_is_no_export(tmp_path, rows):
     with pytest.raises(NotAnExport, match="none of its items is a message"):
         read(tmp_path, rows)

@@ -149,7 +149,7 @@ def test_bad_bytes_lone_surrogates_and_nul_are_recovered(tmp_path):
         (b"[1, 2]", "is a JSON array, but none of its items is a message"),
         (b"hello", "is not valid JSON"),
         (b'{"guild": {"id": "1"', "is not valid JSON"),
-        (b'{"messages": [{"role": "user"}]}', "has no channel"),
+        (b'{"messages": [{"title": "user"}]}', "has no channel"),
         (b"[" * 100_000, "none of its items is a message"),
     ],
 )

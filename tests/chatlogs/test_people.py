@@ -3,7 +3,8 @@
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import channels, people, readers
+from tests.chatlogs import stored
+from utils.chatlogs import people, readers
 from utils.console import UserError
 
 
@@ -17,8 +18,7 @@ def everybody(tmp_path):
     messages = [old, new, other, left, files.message(4, "helperbot", "e")]
     messages += [files.message(5, "rohan", "f"), files.message(6, "rohan", "joined", type="GuildMemberJoin")]
     files.write(tmp_path / "a.json", messages)
-    found, _ = channels.gather(readers.read_source(tmp_path).exports)
-    return people.list_people(found)
+    return people.list_people(stored.in_memory(readers.read_source(tmp_path).exports))
 
 
 def test_a_renamed_person_is_one(everybody):

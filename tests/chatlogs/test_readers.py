@@ -5,16 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import channels, readers
+from utils.chatlogs import readers
 from utils.console import UserError
 
 
-def ids(channel):
-    return [message.id - files.FIRST_ID for message in channel.messages]
-
-
-def gather(folder):
-    return channels.gather(readers.read_source(folder).exports)
+def together(folder):
+    return files.laid_together(readers.read_source(folder).exports)
 
 
 def test_parts_are_read_in_the_order_of_their_numbers(tmp_path):
@@ -29,8 +25,8 @@ def test_parts_and_reversed_exports_become_one_channel_in_order(tmp_path):
     newest_first = [files.message(n, "rohan", str(n)) for n in (3, 2, 1)]
     files.write(tmp_path / "a.json", newest_first)
     files.write(tmp_path / "sub" / "b.json", [files.message(n, "mags", str(n)) for n in (0, 4)])
-    (channel,), copies = gather(tmp_path)
-    assert ids(channel) == [0, 1, 2, 3, 4] and copies == 0
+    (messages,) = together(tmp_path).values()
+    assert [message.id - files.FIRST_ID for message in messages] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("newer", ["a", "b"])
@@ -39,15 +35,15 @@ def test_of_two_copies_the_newest_export_stays(tmp_path, newer):
         exported = "2024-12-01T00:00:00+02:00" if name == newer else "2024-11-30T21:59:59+00:00"
         messages = [files.message(n, "rohan", f"{name}{n}") for n in range(2)]
         files.write(tmp_path / f"{name}.json", messages, exportedAt=exported)
-    (channel,), copies = gather(tmp_path)
-    assert [message.content for message in channel.messages] == [f"{newer}0", f"{newer}1"] and copies == 2
+    (messages,) = together(tmp_path).values()
+    assert [message.content for message in messages] == [f"{newer}0", f"{newer}1"]
 
 
 def test_the_same_id_in_two_channels_is_two_messages(tmp_path):
     files.write(tmp_path / "a.json", [files.message(0, "rohan", "a")], channel=1)
     files.write(tmp_path / "b.json", [files.message(0, "rohan", "b")], channel=2)
-    found, copies = gather(tmp_path)
-    assert [channel.info.id for channel in found] == [1, 2] and copies == 0
+    found = together(tmp_path)
+    assert {channel: len(messages) for channel, messages in found.items()} == {1: 1, 2: 1}
 
 
 def test_what_is_no_export_is_counted_and_the_rest_goes_on(tmp_path):
@@ -84,7 +80,7 @@ def test_an_empty_folder_says_how_to_export_and_how_to_try(tmp_path, monkeypatch
 
 def test_a_folder_without_exports_names_the_reason(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match=r"it holds no \.json file"):
+    with pytest.raises(UserError, match="it holds nothing of a kind that is read"):
         readers.read_source(tmp_path)
     (tmp_path / "broken.json").write_text('{"guild": ')
     with pytest.raises(UserError, match=r"broken\.json is not valid JSON"):

@@ -1,19 +1,26 @@
-"""Commands, empties and witnesses."""
+"""Commands, empties and witnesses, and which stretches of a channel are looked at."""
+
+import random
 
 import pytest
 
+from tests.chatlogs import stored
+from utils.chatlogs import channels, selection
 from utils.chatlogs.message import Message
-from utils.chatlogs.selection import Counts, select
 
 
 def say(number, author, content, **keys):
     return Message(number, 500, 1000 * number, author, "x", content, **keys)
 
 
+def select(*messages):
+    """The kinds of all messages, those of the persona's own, and the ids of the messages that are kept."""
+    counts, pieces = channels.around(stored.in_channel(messages), persona_id=1)
+    return counts.everybody, counts.persona, [message.id for piece in pieces for message in piece.messages]
+
+
 def kinds(*messages):
-    counts = Counts()
-    select(messages, 1, counts)
-    return dict(counts.everybody)
+    return dict(select(*messages)[0])
 
 
 @pytest.mark.parametrize("content", ["!play despacito", "/roll 2d6", "!rank"])
@@ -33,24 +40,50 @@ def test_a_prefix_is_a_command_where_a_bot_answers_at_once():
     assert kinds(say(1, 1, ".ping"), bot) == {"command": 1, "bot": 1}
     assert kinds(say(1, 1, "p!catch"), bot) == {"command": 1, "bot": 1}
     assert kinds(say(1, 1, ".ping"), say(60, 9, "hello", is_bot=True)) == {"chat": 1, "bot": 1}
+    between = [say(n, 2, "hm") for n in (2, 3, 4)]
+    assert kinds(say(1, 1, ".ping"), *between[:2], say(5, 9, "pong", is_bot=True))["command"] == 1
+    assert "command" not in kinds(say(1, 1, ".ping"), *between, say(5, 9, "pong", is_bot=True))
 
 
 def test_every_kind_is_counted_and_the_personas_own_apart():
-    counts = Counts()
-    messages = [
+    everybody, own, kept = select(
         say(1, 1, "joined", is_system=True),
         say(2, 1, "theirs", is_forward=True),
         say(3, 1, " ", attachments=1),
         say(4, 2, ""),
         say(5, 1, "hello"),
-    ]
-    kept = select(messages, 1, counts)
-    assert counts.everybody == {"system": 1, "forward": 1, "file_or_sticker_only": 1, "empty": 1, "chat": 1}
-    assert counts.persona == {"system": 1, "forward": 1, "file_or_sticker_only": 1, "chat": 1}
-    assert [message.id for message in kept] == [1, 2, 3, 5]
+    )
+    assert everybody == {"system": 1, "forward": 1, "file_or_sticker_only": 1, "empty": 1, "chat": 1}
+    assert own == {"system": 1, "forward": 1, "file_or_sticker_only": 1, "chat": 1}
+    assert kept == [1, 2, 3, 5]
 
 
 def test_far_from_the_persona_only_what_it_replies_to_is_kept():
     messages = [say(n, 2, "x") for n in range(2000)] + [say(3000, 1, "yes", reply_to=7)]
-    kept = [message.id for message in select(messages, 1, Counts())]
-    assert kept == [7, *range(1500, 2000), 3000]
+    assert select(*messages)[2] == [7, *range(1500, 2000), 3000]
+
+
+def test_pieces_hold_what_one_long_look_would():
+    """Against a plain reading of the rule: 500 messages before each of the persona's own and 60 after it."""
+    chance = random.Random(3)
+    messages = [say(n, 1 if chance.random() < 0.001 else 2, chance.choice(["x", "x", "x", ""])) for n in range(9000)]
+    kept = [message for message in messages if message.content]
+    near = set()
+    for place, message in enumerate(kept):
+        if message.author_id == 1:
+            near |= {one.id for one in kept[max(0, place - 500) : place + 61]}
+    assert select(*messages)[2] == sorted(near)
+
+
+def test_a_long_stretch_ends_where_the_persona_is_silent(monkeypatch):
+    monkeypatch.setattr(selection, "PIECE_MESSAGES", 1000)
+    found = list(selection.stretches([*range(1000, 3000, 50), *range(3100, 4000, 50)]))
+    assert found == [(500, 3010), (3011, 4010)]
+    assert [len(piece) for piece in selection.pieces(found)] == [1, 1]
+
+
+def test_a_channel_of_the_persona_alone_is_known_as_such():
+    _, pieces = channels.around(stored.in_channel([say(1, 1, "a"), say(2, 1, "b")]), persona_id=1)
+    assert next(pieces).persona_alone
+    _, pieces = channels.around(stored.in_channel([say(1, 1, "a"), say(2, 2, "")]), persona_id=1)
+    assert not next(pieces).persona_alone

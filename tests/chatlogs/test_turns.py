@@ -1,5 +1,6 @@
 """Exchanges become records: names, forged lines, quoted messages, shared beginnings, and the filters of a reply."""
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from utils.chatlogs.channels import Channel
 from utils.chatlogs.conversations import Exchange
 from utils.chatlogs.export import ChannelInfo
 from utils.chatlogs.message import Message
-from utils.chatlogs.people import list_people
+from utils.chatlogs.people import Person
 from utils.chatlogs.turns import TurnWriter
 
 ROHAN, MAGS, DALE = 1, 2, 3
@@ -29,7 +30,10 @@ def exchange(instruction, output, context=(), history=(), turn=0):
 
 def write(made, info=WORKSHOP, **keys):
     spoken = [say(n, author, "x") for n, author in enumerate(NAMES, start=900)]
-    people = list_people([Channel(info, spoken)])
+    people = {
+        one.author_id: Person(one.author_id, 1, False, Counter([one.author_name]), Counter([one.author_nickname]))
+        for one in spoken
+    }
     writer = TurnWriter(people, people[ROHAN], "You are Rohan.", {500: "workshop"}, **keys)
     return writer.write(made, Channel(info, spoken))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 from utils.chatlogs import salvage
-from utils.chatlogs.export import ChannelInfo, Export, NotAnExport, unix_ms
+from utils.chatlogs.export import ChannelInfo, Count, Export, Id, NotAnExport, unix_ms
 from utils.chatlogs.message import Message
 
 CHAT_TYPES = frozenset([0, 19])  # DEFAULT and REPLY
@@ -21,29 +21,29 @@ class _Anything(msgspec.Struct, gc=False):
 
 
 class _Author(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     username: str = ""
     global_name: str | None = None
     bot: bool = False
 
 
 class _Reaction(msgspec.Struct, gc=False):
-    count: int = 1
+    count: Count = 1
 
 
 class _Reference(msgspec.Struct, gc=False):
-    message_id: int | None = None
+    message_id: Id | None = None
     type: int | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     timestamp: datetime
     author: _Author
-    channel_id: int = 0
+    channel_id: Id = 0
     type: int = 0
     content: str | None = ""
-    webhook_id: int | None = None
+    webhook_id: Id | None = None
     attachments: tuple[_Anything, ...] = ()
     sticker_items: tuple[_Anything, ...] = ()
     embeds: tuple[_Anything, ...] = ()

@@ -7,18 +7,30 @@ message) is salvaged message by message, so that one bad spot costs what it hold
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
+from typing import BinaryIO
 
 import msgspec
 
 from utils.chatlogs import salvage
-from utils.chatlogs.export import ChannelInfo, Export, NotAnExport, unix_ms
+from utils.chatlogs.export import ChannelInfo, Count, Export, Id, NotAnExport, unix_ms
 from utils.chatlogs.message import Message
+from utils.chatlogs.source_files import as_utf_8
+
+PART_BYTES = 8 << 20
+HEADER_BYTES = 1 << 20  # the channel's description and its messages' start stand within so much
+BOUNDARY_BYTES = 1 << 18
 
 CHAT_TYPES = frozenset(["Default", "Reply", 0, 19, "0", "19"])  # every other type is Discord speaking
 REPLY_TYPES = frozenset(["Reply", 19, "19"])
 
 _MESSAGES_KEY = re.compile(r'"messages"\s{0,20}:\s{0,20}\[')
+# The quotes inside a string stand behind backslashes, so no chat text looks like the start of a message.
+_MESSAGES_KEY_BYTES = re.compile(_MESSAGES_KEY.pattern.encode())
+_MESSAGE_START = re.compile(
+    rb'(?<=[,\s])\{\s{0,40}"id"\s{0,20}:\s{0,20}"[0-9]{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:[^,]{1,80},\s{0,40}"timestamp"'
+)
 _NEXT_MESSAGE = re.compile(r'\{\s{0,40}"id"\s{0,20}:\s{0,20}"\d{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:')
 
 
@@ -27,27 +39,27 @@ class _Counted(msgspec.Struct, gc=False):
 
 
 class _User(msgspec.Struct, gc=False):
-    id: int
+    id: Id
 
 
 class _Author(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     name: str = ""
     nickname: str | None = None
     isBot: bool = False
 
 
 class _Reaction(msgspec.Struct, gc=False):
-    count: int = 1
+    count: Count = 1
 
 
 class _Reference(msgspec.Struct, gc=False):
-    messageId: int | None = None
+    messageId: Id | None = None
     type: str | int | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     timestamp: datetime
     author: _Author
     type: str | int = "Default"
@@ -63,13 +75,13 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class _Channel(msgspec.Struct):
-    id: int
+    id: Id
     type: str | int = ""
     name: str | None = None
 
 
 class _Guild(msgspec.Struct):
-    id: int = 0
+    id: Id = 0
     name: str | None = None
 
 
@@ -87,15 +99,66 @@ _decoder = msgspec.json.Decoder(_Document, strict=False)
 
 def read(data: bytes) -> Export:
     """Raises NotAnExport where the file holds no channel or no array of messages."""
-    warnings: list[str] = []
-    try:
-        document = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        document, warnings = _salvage(data)
+    document, warnings = _decode(data)
     count = document.messageCount
     if count is not None and count != len(document.messages):
         warnings.append(f"says that it holds {count} messages, but holds {len(document.messages)}")
     return _to_export(document, warnings)
+
+
+def read_parts(file: BinaryIO) -> Iterator[Export]:
+    """The same for a file of any size, in parts of some PART_BYTES: memory stays constant.
+
+    UTF-16, and a file whose channel stands behind its messages, are read whole. Raises NotAnExport as `read` does.
+    """
+    start = file.read(PART_BYTES)
+    data = as_utf_8(start)
+    opening = _MESSAGES_KEY_BYTES.search(data, 0, HEADER_BYTES)
+    if len(start) < PART_BYTES or len(data) < PART_BYTES - 3 or opening is None:
+        yield read(as_utf_8(start + file.read()))
+        return
+    header, data = data[: opening.end()], data[opening.end() :]
+    if "channel" not in salvage.decode_object(header.decode("utf-8", "replace") + "]}"):
+        yield read(header + data + file.read())
+        return
+    offset = len(start) - len(data)  # where `data` starts in the file
+    found, problems = 0, []
+    while True:
+        more = file.read(PART_BYTES if len(data) < 4 * PART_BYTES else -1)  # no boundary for so long: all the rest
+        if len(more) > PART_BYTES:
+            data, more = data + more, b""
+        cut = _last_boundary(data) if more else len(data)
+        if cut:
+            part = data[:cut] if not more else data[:cut].rstrip(b", \t\r\n") + b"]}"
+            place = salvage.Place(offset - len(header), found, is_last=not more)
+            document, met = _decode(header + part, place)
+            found += len(document.messages)
+            problems += met
+            if not more:
+                break
+            yield _to_export(document, [])
+        offset += cut
+        data = data[cut:] + more
+    count = document.messageCount
+    if count is not None and count != found:
+        problems.append(f"says that it holds {count} messages, but holds {found}")
+    yield _to_export(document, list(dict.fromkeys(problems)))
+
+
+def _last_boundary(data: bytes) -> int:
+    """Where the last message that starts in these bytes starts; 0 without one."""
+    for start in (max(0, len(data) - BOUNDARY_BYTES), 0):
+        starts = [match.start() for match in _MESSAGE_START.finditer(data, start)]
+        if starts:
+            return starts[-1]
+    return 0
+
+
+def _decode(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
+    try:
+        return _decoder.decode(data), []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _salvage(data, place)
 
 
 # A file in good order ------------------------------------------------------------------------------------------------
@@ -145,7 +208,7 @@ def _to_message(
 # A damaged file ------------------------------------------------------------------------------------------------------
 
 
-def _salvage(data: bytes) -> tuple[_Document, list[str]]:
+def _salvage(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
     """Every complete message of a file that doesn't decode as a whole, and what was lost where."""
     text = data.decode("utf-8", "surrogateescape")  # keeps byte offsets exact
     opening = _MESSAGES_KEY.search(text)
@@ -156,7 +219,7 @@ def _salvage(data: bytes) -> tuple[_Document, list[str]]:
         document = msgspec.convert({**header, "messages": []}, _Document, strict=False)
     except (msgspec.ValidationError, TypeError):
         raise NotAnExport("has no channel before its messages, so it is no DiscordChatExporter file") from None
-    items, end, problems = salvage.decode_items(text, opening.end(), _NEXT_MESSAGE)
+    items, end, problems = salvage.decode_items(text, opening.end(), _NEXT_MESSAGE, place)
     unusable = 0
     for item in items:
         try:

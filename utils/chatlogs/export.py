@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from msgspec import Meta
 
 from utils.chatlogs.message import Message
+
+DISCORD_EPOCH_MS = 1_420_070_400_000  # an id's upper bits count the milliseconds since then
+OWN_MESSAGES_ONLY = -1  # as `exported_at_ms`: any export's copy of a message is better than this one
+LARGEST_ID = 2**63 - 1
+LAST_MS = DISCORD_EPOCH_MS + 2**41  # an id holds no later time
+
+# What msgspec decodes: a number out of these bounds makes its message one that can't be used.
+Id = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -30,7 +42,8 @@ class ChannelInfo:
 class Export:
     """The messages of one file, in the file's order, and what was wrong with it.
 
-    `exported_at_ms` is UTC, in milliseconds, 0 where the file doesn't say; of two exports the newer one is right.
+    `exported_at_ms` is UTC, in milliseconds, 0 where the file doesn't say; of two exports the newer one is right. A
+    data package has OWN_MESSAGES_ONLY there: it lacks what an export says of a message.
     """
 
     channel: ChannelInfo
@@ -40,7 +53,13 @@ class Export:
 
 
 def unix_ms(moment: datetime) -> int:
-    """Milliseconds since 1970, UTC; a moment without an offset is UTC."""
+    """Milliseconds since 1970, UTC; a moment without an offset is UTC, and an absurd one the nearest that isn't."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MILLISECOND
+    found = (moment - _EPOCH) // _MILLISECOND
+    return found if 0 <= found < LAST_MS else 0 if found < 0 else LAST_MS
+
+
+def is_id(text: str) -> bool:
+    """Whether the text is a Discord id: digits alone, and no more than 64 bits hold."""
+    return text.isascii() and text.isdigit() and len(text) <= 19 and 0 < int(text) <= LARGEST_ID

@@ -6,53 +6,80 @@ import ipaddress
 import math
 import re
 from collections import Counter
+from itertools import pairwise
 
 PHONE_REGIONS = ("US", "GB", "DE", "FR", "AU", "IN", "BR", "ES", "IT", "NL")  # where national numbers may be from
+# and where those may be from that a word such as `call` announces
+ANNOUNCED_REGIONS = (
+    *PHONE_REGIONS,
+    *("AT", "BE", "CH", "CZ", "DK", "FI", "GR", "HU", "IE", "NO", "PL", "PT", "RO", "RU", "SE", "TR", "UA"),
+    *("AE", "AR", "BD", "CL", "CN", "CO", "EG", "ID", "IL", "JP", "KE", "KR", "MX", "MY", "NG", "NZ", "PH", "PK"),
+    *("SA", "SG", "TH", "TW", "VN", "ZA"),
+)
 WELL_KNOWN_IPV4 = frozenset(
     ["1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "192.168.0.1", "192.168.1.1", "10.0.0.1"]
 )
+MIN_CHANGES_IN_KEY = 12
 FILE_ENDINGS = frozenset(
     ["png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "css", "js", "py", "sh", "conf", "service"]
+)
+ALGORITHM_HOSTS = frozenset(["openssh.com", "libssh.org"])  # aes256-gcm@openssh.com is a cipher
+# `look at example dot com` names a site, not a person
+NOT_BEFORE_AT = frozenset(
+    (
+        *("look", "looking", "looked", "see", "seen", "check", "checking", "read", "reading", "found", "find"),
+        *("available", "hosted", "it", "that", "this", "them", "is", "was", "are", "page", "site", "website", "up"),
+        *("over", "only", "here", "there", "start", "started", "live", "download", "downloads", "buy", "sold", "get"),
+        *("got", "more", "stuff", "at", "be", "docs", "out", "posted", "down", "working", "work", "works", "him"),
+        *("her", "me", "us", "you", "and", "or", "on", "ask", "asked"),
+    )
 )
 MAIL_WORDS = frozenset(["mailto", "mail", "email", "e-mail", "to", "from", "cc", "contact", "git", "ssh"])
 # ISO 13616-1, the registry's lengths
 IBAN_LENGTHS = {
     15: "NO",
     16: "BE",
-    18: "DK FI FO GL NL SD",
+    18: "DK FI FK FO GL NL SD",
     19: "MK SI",
-    20: "AT BA EE KZ LT LU XK",
+    20: "AT BA EE KZ LT LU MN XK",
     21: "CH HR LI LV",
     22: "BG BH CR DE GB GE IE ME RS VA",
-    23: "AE GI IL IQ OM TL",
+    23: "AE GI IL IQ OM SO TL",
     24: "AD CZ ES MD PK RO SA SE SK TN VG",
-    25: "PT",
+    25: "LY PT ST",
     26: "IS TR",
-    27: "BI FR GR IT MC MR SM",
-    28: "AL AZ CY DO GT HU LB PL",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
     29: "BR EG PS QA UA",
+    30: "JO KW MU YE",
     31: "MT SC",
-    33: "LC RU",
+    32: "LC",
+    33: "RU",
 }
+_IBAN_GAP = "[ \u00a0\u202f-]"
 # written in one piece, or in groups of four
 IBAN_PATTERN = "|".join(
     rf"(?:{countries.replace(' ', '|')})\d\d"
-    rf"(?:[A-Z0-9]{{{length - 4}}}|(?:[ -][A-Z0-9]{{4}}){{{length // 4 - 1}}}[ -]?[A-Z0-9]{{{length % 4}}})"
+    rf"(?:[A-Z0-9]{{{length - 4}}}"
+    rf"|(?:{_IBAN_GAP}[A-Z0-9]{{4}}){{{length // 4 - 1}}}{_IBAN_GAP}?[A-Z0-9]{{{length % 4}}})"
     for length, countries in IBAN_LENGTHS.items()
 )
 
 _VERSION_BEFORE = re.compile(
-    r"(?:[vV_/-]|\b(?:version|ver|release|build|driver|firmware|kernel|python|update)\s{0,3})\Z", re.I
+    r"(?:[vV/-]|(?<=[A-Za-z0-9])_|\b(?:version|ver|release|build|driver|firmware|kernel|python|update)\s{0,3})\Z", re.I
 )
 _ADDRESS_BEFORE = re.compile(r"\b(?:ip|ipv4|address|addr|host|server|dns|ping|ssh|from|at)\b[^\n\w]{0,4}\Z", re.I)
 _PHONE_WORD_BEFORE = re.compile(
-    r"\b(?:phone|tel|telephone|mobile|cell|call|text|sms|whatsapp|handy|fax|dial)\b[^\n]{0,24}\Z",
+    r"\b(?:(?:tele)?phone|tel|mobile|cell|call|text|ring|sms|whatsapp|signal|telegram|handy|telefon|tél|numéro|fax|dial"
+    r"|(?:my|his|her|their|your|our) (?:number|nr|digits)|reach \w{2,4} (?:at|on))\b[^\n]{0,24}\Z",
     re.I,
 )
 _DATE = re.compile(
-    r"(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))(?:\D{1,3}\d{1,2}){0,3}\Z"
+    r"(?:(?:19|20)\d\d(?:0[1-9]|1[0-2])[0-3]\d|\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./](?:\d{4}|\d{2}))(?:\D{1,3}\d{1,2}){0,3}\Z"
 )
 _NORTH_AMERICAN = re.compile(r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}\Z")
+_DOTTED_CARDS = ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3], [4, 3, 3, 3])
+_CAMEL_CASE = re.compile(r"[a-z]{0,40}(?:[A-Z][a-z]{1,40}\d{0,2}){1,20}")
 _WORD_IN_KEY = re.compile(r"[a-z]{6,}|[A-Z]{8,}|/[a-z]{3,}/")
 
 
@@ -63,10 +90,17 @@ def is_card(match: re.Match[str]) -> bool:
         (digits[0] == "4" and len(digits) in (13, 16))
         or (digits[:2] in ("34", "37") and len(digits) == 15)
         or (len(digits) == 16 and (51 <= int(digits[:2]) <= 55 or 2221 <= int(digits[:4]) <= 2720))
-        or (len(digits) == 16 and (digits[:4] == "6011" or digits[:2] in ("65", "35", "62")))
-        or (len(digits) == 14 and digits[:2] in ("30", "36", "38"))
+        or (
+            len(digits) == 16
+            and (digits[:4] == "6011" or digits[:2] in ("65", "35", "62") or "644" <= digits[:3] <= "649")
+        )
+        or (len(digits) == 16 and digits != match[0] and digits[:2] in ("50", "56", "57", "58", "67"))
+        or (len(digits) == 14 and (digits[:2] in ("36", "38", "39") or "300" <= digits[:3] <= "305"))
         or (len(digits) == 19 and digits != match[0] and digits[0] in "46")
     )
+    groups = [len(group) for group in re.findall(r"\d+", match[0])]
+    if min(groups) < 3 or ("." in match[0] and groups not in _DOTTED_CARDS):
+        return False
     return issuer and len(set(digits)) > 1 and _luhn(digits)
 
 
@@ -77,7 +111,7 @@ def _luhn(digits: str) -> bool:
 
 def is_iban(match: re.Match[str]) -> bool:
     """The check digits, modulo 97 (ISO 13616-1)."""
-    iban = re.sub(r"[ -]", "", match[0]).upper()
+    iban = re.sub(_IBAN_GAP, "", match[0]).upper()
     return int("".join(str(int(letter, 36)) for letter in iban[4:] + iban[:4])) % 97 == 1
 
 
@@ -91,6 +125,8 @@ def is_personal_ipv4(match: re.Match[str]) -> bool:
     before = match.string[max(0, match.start() - 12) : match.start()]
     if before.endswith(("//", "@")) or _ADDRESS_BEFORE.search(before):
         return True
+    if text.startswith("2.6."):  # a Linux kernel
+        return False
     first, *others = map(int, text.split("."))
     return not _VERSION_BEFORE.search(before) and not (first < 10 and max(others) < 32)
 
@@ -108,8 +144,8 @@ def is_personal_ipv6(match: re.Match[str]) -> bool:
 
 def is_email(match: re.Match[str]) -> bool:
     """No file name such as icon@2x.png, and no `git@host:path`."""
-    name, _, host = match[0].rpartition("@")
-    if host.rpartition(".")[2].lower() in FILE_ENDINGS:
+    name, _, host = match[0].replace("\uff20", "@").rpartition("@")
+    if host.rpartition(".")[2].lower() in FILE_ENDINGS or host.lower() in ALGORITHM_HOSTS:
         return False
     return not (name == "git" and match.string[match.end() : match.end() + 1] in (":", "/"))
 
@@ -117,7 +153,10 @@ def is_email(match: re.Match[str]) -> bool:
 def is_spelled_out_email(match: re.Match[str]) -> bool:
     """`ana (at) example (dot) org`: one of the two is spelled in brackets, or both are words."""
     text = match[0].lower()
-    return any(mark in text for mark in ("[at]", "(at)", "{at}")) or (" at " in text and " dot " in text)
+    if any(mark in text for mark in ("[at]", "(at)", "{at}")):
+        return True
+    name, _, host = text.partition(" at ")
+    return " dot " in host and name not in NOT_BEFORE_AT
 
 
 def is_login(match: re.Match[str]) -> bool:
@@ -136,40 +175,48 @@ def is_password(match: re.Match[str]) -> bool:
 
 
 def is_random_key(match: re.Match[str]) -> bool:
-    """Forty characters such as an AWS secret: as mixed as chance makes them, so no path, hash or camel-case name."""
+    """Forty characters such as an AWS secret: as mixed as chance makes them, so no path, hash or camel-case name.
+
+    Chance changes between small letters, capitals, digits and signs 25 times in 40 characters, and under 12 times in
+    about one key of a hundred thousand; names and paths change twice a word.
+    """
     text = match[0]
-    if not (any(map(str.islower, text)) and any(map(str.isupper, text)) and not text.isalpha()):
+    if not (any(map(str.islower, text)) and any(map(str.isupper, text))):
         return False
-    if len(_WORD_IN_KEY.findall(text)) > 1:
+    kinds = [ch.islower() + 2 * ch.isupper() + 3 * ch.isdigit() for ch in text]
+    if sum(one != other for one, other in pairwise(kinds)) < MIN_CHANGES_IN_KEY:
         return False
     entropy_bits = -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
-    return entropy_bits > 4.2
+    if entropy_bits <= 4.0 or _CAMEL_CASE.fullmatch(text) or (text.isalpha() and _WORD_IN_KEY.search(text)):
+        return False
+    before = match.string[max(0, match.start() - 200) : match.start()]
+    return not (before.endswith(("=", "_")) and "://" in before.rpartition(" ")[2])
 
 
 def is_phone(match: re.Match[str]) -> bool:
     """An international number, or a national one in its usual shape, or any that a word such as `call` announces."""
-    text = match[0]
+    text = match[0].removeprefix("(") if match[0].count("(") > match[0].count(")") else match[0]
+    text = text.replace("(0)", "") if text.startswith(("+", "00")) else text
     digits = re.sub(r"\D", "", text)
     if text.startswith("+") or (text.startswith("00") and digits[2:3] != "0" and len(digits) >= 11):
         return len(digits) >= 8 and _is_possible("+" + digits.removeprefix("00"), None)
     if _NORTH_AMERICAN.match(text):
-        return True
-    if _DATE.match(text) or len(digits) < 9:
+        return not all(int(group).bit_count() == 1 for group in re.findall(r"\d+", text))  # 256 512 1024
+    if _DATE.match(text) or len(digits) < 8:
         return False
     groups = re.findall(r"\d+", text)
     trunk = (
         digits[0] == "0" and digits[1] != "0" and 10 <= len(digits) <= 12 and len(groups) <= 5 and len(groups[0]) > 1
     )
     dotted = "." in text and any(len(group) != 2 for group in groups)
+    if trunk and match.string[max(0, match.start() - 6) : match.start()].lower() in ("chmod ", "umask "):
+        return False
     if trunk and not dotted and (len(groups) == 1 or any(group[0] != "0" for group in groups)):
         return any(_is_possible(digits, region) for region in PHONE_REGIONS)
+    if "." in text or len(groups[0]) < 2 or len(groups) > 6:
+        return False
     announced = _PHONE_WORD_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()])
-    return (
-        bool(announced)
-        and "." not in text
-        and len(groups[0]) > 1
-        and any(_is_valid(digits, region) for region in PHONE_REGIONS)
-    )
+    return bool(announced) and any(_is_valid(digits, region) for region in ANNOUNCED_REGIONS)
 
 
 def _is_possible(number: str, region: str | None) -> bool:

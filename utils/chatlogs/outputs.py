@@ -10,11 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils import records
+from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.split import Split
 from utils.console import UserError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+PREPARED = ("train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "report.html")
+
+
+def store_path(settings: PrepareSettings) -> Path:
+    """STORE, else OUTPUT_DIR.duckdb: data/processed.duckdb beside data/processed."""
+    return settings.store or settings.output_dir.with_name(settings.output_dir.name + ".duckdb")
 
 
 def encode(split: Split) -> dict[str, bytes]:
@@ -23,6 +30,12 @@ def encode(split: Split) -> dict[str, bytes]:
         f"{name}.jsonl": b"".join(records.encode(reply.record) + b"\n" for reply in replies)
         for name, replies in split.sets.items()
     }
+
+
+def remove(folder: Path) -> None:
+    """Removes this stage's files."""
+    for name in PREPARED:
+        (folder / name).unlink(missing_ok=True)
 
 
 def publish(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -230,4 +230,7 @@ def rank(s: Situation, replies: list[Candidate], owns: list[Candidate], weights:
 
 
 def score(weights: Mapping, *option: Situation | Candidate) -> float:
-    return sum(weight * signal(*option) for signal, weight in weights.items())
+    total = 0.0
+    for signal, weight in weights.items():  # a loop, not sum() over a generator: it runs some million times
+        total += weight * signal(*option)
+    return total

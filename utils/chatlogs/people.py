@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from utils import console
-from utils.chatlogs.channels import Channel
 from utils.console import UserError
+
+if TYPE_CHECKING:
+    import duckdb
 
 MANY_PEOPLE = "Deleted User"  # Discord gives one id to all who left
 
@@ -33,16 +35,14 @@ class Person:
         return list(dict.fromkeys([*self.nicknames, *self.account_names]))
 
 
-def list_people(channels: Iterable[Channel]) -> dict[int, Person]:
-    """Everybody who wrote a message, by id; text written by Discord itself doesn't count."""
-    seen = Counter(
-        (message.author_id, message.is_bot, message.author_name, message.author_nickname)
-        for channel in channels
-        for message in channel.messages
-        if not message.is_system
-    )
+def list_people(connection: duckdb.DuckDBPyConnection) -> dict[int, Person]:
+    """Everybody who wrote a message, by id, as they first come; text written by Discord itself doesn't count."""
+    rows = connection.execute(
+        "SELECT author_id, is_bot, author_name, author_nickname, count(*) FROM messages "
+        "WHERE NOT is_system AND form <> 'forgotten' GROUP BY channel_id, 1, 2, 3, 4 ORDER BY channel_id, min(id)"
+    ).fetchall()
     people: dict[int, Person] = {}
-    for (author_id, is_bot, account_name, nickname), count in seen.items():
+    for author_id, is_bot, account_name, nickname, count in rows:
         person = people.setdefault(author_id, Person(author_id))
         person.messages += count
         person.is_bot |= is_bot

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from utils.chatlogs.sensitive import RULES, Rule
 
 _DIGIT = re.compile(r"\d")
+_GAP = re.compile(r"\d(?=\D)")  # a digit that ends its group
 
 # six characters or more that mix digits with letters, or small letters with capitals inside
 _LIKE_CHANCE = re.compile(r"(?=\S{6})(?=\S*(?:[a-z]\S*\d|\d\S*[A-Za-z]|[A-Z]\S*\d|[a-z]\S*[A-Z]|[A-Z]{2}\S*[a-z]))")
 
 WHOLE_LINES_ONLY = frozenset(["email", "phone", "credentials"])  # what follows them in the next line is other text
+MAX_GROUPS = 8  # a number has no more
 JOINED_LINES = 4  # a secret sent in pieces is looked for in so many lines
 
 
@@ -47,6 +50,9 @@ def _candidates(text: str) -> list[Rule]:
 
 
 def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
+    if rule.grouped:
+        return _apply_to_groups(rule, text, found)
+
     def replace(match: re.Match[str]) -> str:
         if rule.check is not None and not rule.check(match):
             return match[0]
@@ -54,6 +60,32 @@ def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
         return match.expand(rule.replacement)
 
     return rule.pattern.sub(replace, text)
+
+
+def _apply_to_groups(rule: Rule, text: str, found: Counter[str]) -> str:
+    """Tries a number from each of its groups on, with as many of those behind as pass the check."""
+    pieces, done, position = [], 0, 0
+    while (match := rule.pattern.search(text, position)) is not None:
+        gaps = [gap.start() + 1 for gap in _GAP.finditer(text, match.start(), match.end())]
+        value = next(
+            (fewer for fewer in _fewer_groups(rule, match, gaps) if rule.check is None or rule.check(fewer)), None
+        )
+        if value is None:  # a long row of single digits is a list: on with what follows it
+            is_list = len(gaps) > MAX_GROUPS and len(_DIGIT.findall(match[0])) == len(gaps) + 1
+            position = gaps[-1] if is_list else gaps[0] if gaps else match.end()
+            continue
+        pieces += [text[done : value.start()], value.expand(rule.replacement)]
+        done = position = value.end()
+        found[rule.kind] += 1
+    return "".join([*pieces, text[done:]])
+
+
+def _fewer_groups(rule: Rule, match: re.Match[str], gaps: list[int]) -> Iterator[re.Match[str]]:
+    yield match
+    for gap in gaps[:MAX_GROUPS][::-1]:
+        fewer = rule.pattern.match(match.string, match.start(), gap)
+        if fewer is not None:
+            yield fewer
 
 
 def _mask_across_lines(text: str, found: Counter[str]) -> str:

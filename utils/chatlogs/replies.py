@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from utils.chatlogs.channels import Channel
+from utils.chatlogs import channels, continuations, dialogues, quality
+from utils.chatlogs.activity import Months, by_month
 from utils.chatlogs.conversations import PairingSettings, build_exchanges
+from utils.chatlogs.names import Pseudonyms
 from utils.chatlogs.people import Person, find_person
-from utils.chatlogs.repetition import cap_repeated
-from utils.chatlogs.selection import Counts, select
+from utils.chatlogs.selection import Counts
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
+from utils.chatlogs.store import FORGOTTEN_AUTHOR
 from utils.chatlogs.turns import Reply, TurnWriter, clean_name
 from utils.console import UserError
+from utils.records import Record
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass
@@ -25,14 +32,21 @@ class Harvest:
     exchanges: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    months: Months = field(default_factory=dict)
 
 
 def collect(
-    channels: Sequence[Channel], people: Mapping[int, Person], persona: Person, settings: PrepareSettings
+    connection: duckdb.DuckDBPyConnection,
+    people: Mapping[int, Person],
+    persona: Person,
+    settings: PrepareSettings,
+    examples: Sequence[Record] = (),
 ) -> Harvest:
-    """Every reply of the persona that passes the settings, channel by channel, in the order of time.
+    """Every reply of the persona that passes the settings, channel by channel, in the order of time, and the examples.
 
-    Raises UserError for an excluded author whom nobody, or several people, fit, and for the persona among them.
+    Raises UserError where there is nothing but the persona's own messages and no CONTINUATIONS are asked for, for an
+    excluded author whom nobody, or several people, fit, and for the persona among them.
     """
     excluded = frozenset(find_person(people, name, "EXCLUDE_AUTHORS").id for name in settings.exclude_authors)
     if persona.id in excluded:
@@ -41,11 +55,12 @@ def collect(
         people=people,
         persona=persona,
         system_prompt=settings.system_prompt or default_system_prompt(clean_name(persona.name)),
-        channel_names={channel.info.id: clean_name(channel.info.name) for channel in channels},
-        excluded_ids=excluded,
+        channel_names={info.id: clean_name(info.name) for info in channels.infos(connection).values()},
+        excluded_ids=excluded | {FORGOTTEN_AUTHOR},
         min_reply_words=settings.min_reply_words,
         max_reply_characters=settings.max_reply_characters,
         min_reactions=settings.min_reactions,
+        pseudonyms=Pseudonyms(people, persona) if settings.names == "pseudonyms" else None,
     )
     pairing = PairingSettings(
         session_gap_minutes=settings.session_gap_minutes,
@@ -53,12 +68,22 @@ def collect(
         max_history_turns=settings.max_history_turns,
         min_confidence=settings.min_confidence,
     )
-    harvest = Harvest(masked=writer.masked)
-    for channel in channels:
-        messages = select(channel.messages, persona.id, harvest.counts)
-        if not any(message.author_id == persona.id for message in messages):
-            continue
-        exchanges, left_out = build_exchanges(messages, persona.id, pairing)
+    counts, pieces = channels.around(connection, persona.id)
+    harvest = Harvest(counts=counts, masked=writer.masked, months=by_month(connection, persona.id))
+    spoken_in: set[int] = set()
+    alone_in: set[int] = set()
+    continued = 0
+    for channel in pieces:
+        messages = channel.messages
+        spoken_in.add(channel.info.id)
+        if channel.persona_alone:
+            alone_in.add(channel.info.id)
+        if channel.persona_alone and settings.continuations:
+            exchanges = continuations.build(messages, settings.burst_gap_seconds)
+            left_out = Counter(opening=len(messages) - len(exchanges))
+            continued += len(exchanges)
+        else:
+            exchanges, left_out = build_exchanges(messages, persona.id, pairing)
         left_out.pop("not_own_words", None)  # `select` has counted these by kind
         harvest.counts.persona.update(left_out)
         harvest.counts.persona["chat"] -= left_out.total()
@@ -69,8 +94,15 @@ def collect(
                 harvest.dropped[reply] += 1
             else:
                 harvest.replies.append(reply)
+    if spoken_in and spoken_in == alone_in and not (settings.continuations or examples):
+        raise UserError(continuations.no_prompts(persona.name))
+    harvest.warnings += continuations.warnings(persona.name, len(alone_in), continued)
+    replies, dropped, masked = dialogues.write(examples, clean_name(persona.name), settings)
+    harvest.replies += replies
+    harvest.exchanges += len(examples)
+    harvest.dropped.update(dropped)
+    harvest.masked.update(masked)
     harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
-    capped = cap_repeated(harvest.replies, settings.max_same_reply)
-    harvest.dropped["repeated_reply"] = len(harvest.replies) - len(capped)
-    harvest.replies = capped
+    harvest.replies, dropped = quality.choose(harvest.replies, settings)
+    harvest.dropped.update(dropped)
     return harvest

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from utils import console
-from utils.chatlogs.channels import Channel
+from utils.chatlogs.activity import FIRST_DATE_MS
 from utils.chatlogs.people import Person
 from utils.chatlogs.readers import Reading
 from utils.chatlogs.replies import Harvest
 from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.split import Split
+from utils.chatlogs.store import Contents
 from utils.records import Record
 from utils.settings import to_dict
 
@@ -24,6 +25,7 @@ REASONS = {
     "bot": "written by bots",
     "system": "written by Discord (joins, pins, ...)",
     "forward": "forwarded",
+    "forgotten": "forgotten on request",
     "command": "commands to bots",
     "empty": "empty",
     "file_or_sticker_only": "files or stickers without text",
@@ -38,15 +40,18 @@ REASONS = {
     "reply_too_long": "too long",
     "too_few_reactions": "too few reactions",
     "repeated_reply": "said again and again",
+    "near_duplicate": "nearly the same as an earlier one",
+    "other_language": "in another language",
+    "over_max_records": "older than the newest MAX_RECORDS",
     "prompt_without_text": "no text left in the prompt",
     "neighbour": "share a message with a held-out set",
+    "held_out_copy": "held out, but nearly the same in training",
 }
 
 
 def build(
     reading: Reading,
-    channels: Sequence[Channel],
-    copies: int,
+    contents: Contents,
     persona: Person,
     harvest: Harvest,
     split: Split,
@@ -54,17 +59,18 @@ def build(
     settings: PrepareSettings,
 ) -> dict[str, Any]:
     """The report as JSON values; the same input and settings give the same report, to the byte."""
-    dropped = harvest.dropped + Counter(neighbour=split.neighbours)
+    dropped = harvest.dropped + Counter(neighbour=split.neighbours, held_out_copy=split.copies)
     own = harvest.counts.persona
     return {
         "persona": {"id": str(persona.id), "name": persona.name, "names": persona.names},
         "read": {
-            "files": len(reading.exports),
+            "files": reading.files,
+            "examples": len(reading.records),
             "skipped_files": [{"file": path.name, "reason": reason} for path, reason in reading.skipped],
-            "channels": len(channels),
-            "messages": sum(len(channel.messages) for channel in channels),
-            "copies_left_out": copies,
-            **_date_range(channel.messages[end].unix_ms for channel in channels for end in (0, -1) if channel.messages),
+            "channels": contents.channels,
+            "messages": contents.messages,
+            "copies_left_out": contents.copies,
+            **_date_range([contents.first_ms, contents.last_ms]),
         },
         "messages": _by_size(harvest.counts.everybody),
         "persona_messages": {"total": persona.messages, "left_out": _by_size({**own, "chat": 0})},
@@ -83,7 +89,7 @@ def build(
             }
             for name, replies in split.sets.items()
         },
-        "warnings": reading.warnings,
+        "warnings": reading.warnings + harvest.warnings,
         "settings": to_dict(settings),
     }
 
@@ -151,7 +157,9 @@ def _by_size(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _date_range(unix_ms: Iterable[int]) -> dict[str, str]:
-    moments = list(unix_ms)
+    moments = [moment for moment in unix_ms if moment >= FIRST_DATE_MS]  # others only count places in a file
+    if not moments:
+        return {"first": "", "last": ""}
     first, last = (datetime.fromtimestamp(moment / 1000, UTC) for moment in (min(moments), max(moments)))
     return {"first": first.strftime("%Y-%m-%dT%H:%M:%SZ"), "last": last.strftime("%Y-%m-%dT%H:%M:%SZ")}
 

@@ -7,19 +7,31 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NEXT_OBJECT = re.compile(r'\{\s{0,40}"')
 _BETWEEN_ITEMS = re.compile(r"[\s,\0]*")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Which part of a file is looked at. `offset_bytes` is to be added to the part's own offsets."""
+
+    offset_bytes: int = 0
+    items_before: int = 0
+    is_last: bool = True
+
+
 def decode_items(
-    text: str, start: int, next_item: re.Pattern[str] = NEXT_OBJECT
+    text: str, start: int, next_item: re.Pattern[str] = NEXT_OBJECT, place: Place | None = None
 ) -> tuple[list[object], int, list[str]]:
     """The items of the array that opens before `start`; the end of what was read; the problems met, in words.
 
-    Behind a damaged item reading goes on where `next_item` matches.
+    Behind a damaged item reading goes on where `next_item` matches. `place` says which part of a file the text is; none
+    is all of it.
     """
+    place = place or Place()
     decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings are let through
     items: list[object] = []
     damaged: list[int] = []
@@ -43,11 +55,13 @@ def decode_items(
             items.append(mend(item))
     problems = []
     if cut_off:
-        offset = _bytes_before(text, damaged.pop())
-        problems.append(f"is cut off in or before the message at byte {offset}; {len(items)} messages are kept")
         position = len(text)
+    if cut_off and place.is_last:
+        offset = _bytes_before(text, damaged.pop()) + place.offset_bytes
+        kept = len(items) + place.items_before
+        problems.append(f"is cut off in or before the message at byte {offset}; {kept} messages are kept")
     if damaged:
-        places = f"byte {_bytes_before(text, damaged[0])}"
+        places = f"byte {_bytes_before(text, damaged[0]) + place.offset_bytes}"
         places += f" and {len(damaged) - 1} more places" if len(damaged) > 1 else ""
         problems.append(f"is damaged at {places}; reading went on at the next message")
     if _LONE_SURROGATE.search(text):

@@ -1,23 +1,45 @@
-"""Which messages take part: commands and empty messages go before anybody is asked who answers whom."""
+"""Which messages take part: commands and empty messages go before anybody is asked who answers whom.
+
+The text of a message says what it may be (`form_of`, once, when it enters the store); what it is depends on its
+neighbours, too (`SQL_KIND`, over a whole channel).
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
 
 from utils.chatlogs.message import Message
 
 BOT_ANSWERS_WITHIN_MS = 15_000
 MESSAGES_BEFORE = 500  # of a message of the persona, so many before it and after it can say what it answers
 MESSAGES_AFTER = 60
+PIECE_MESSAGES = 30_000  # a channel with more messages around the persona is paired in pieces of about this size
 
 # `!play` and `/roll` are commands; `/etc/fstab` and `/shrug` with more text around are not.
 _COMMAND = re.compile(r"\s{0,3}[!/][a-z][a-z_-]{1,30}(?=\s|\Z)", re.IGNORECASE)
 # `?rank`, `.ping`, `p!catch` are commands where a bot answers at once.
 _LIKE_A_COMMAND = re.compile(r"\s{0,3}(?:[a-z]{1,3}!|[$%&;.?+>~=-]{1,2})[a-z][a-z_-]{1,30}(?=\s|\Z)", re.IGNORECASE)
+
+# The kind of every message, over a window `channel` of its channel's messages in order. Bots, system texts, forwards
+# and the gaps that forgotten messages leave stay as witnesses of who answers whom: pairing never takes them for a turn.
+_A_BOT_FOLLOWS = " OR ".join(
+    f"(lead(is_bot, {ahead}) OVER channel AND lead(unix_ms, {ahead}) OVER channel <= unix_ms + {BOT_ANSWERS_WITHIN_MS})"
+    for ahead in (1, 2, 3)
+)
+SQL_KIND = f"""
+    CASE
+        WHEN form = 'forgotten' THEN 'forgotten'
+        WHEN is_system THEN 'system'
+        WHEN is_bot THEN 'bot'
+        WHEN is_forward THEN 'forward'
+        WHEN form <> 'like_command' THEN form
+        WHEN {_A_BOT_FOLLOWS} THEN 'command'
+        ELSE 'chat'
+    END
+"""
 
 
 @dataclass
@@ -28,56 +50,42 @@ class Counts:
     persona: Counter[str] = field(default_factory=Counter)
 
 
-def select(messages: Sequence[Message], persona_id: int, counts: Counts) -> list[Message]:
-    """The messages of a channel around the persona's own, and what those reply to, without commands and empty ones.
-
-    Bots, forwards and system messages stay as witnesses of who answers whom: pairing never takes them for a turn.
-    """
-    kept: list[Message] = []
-    everybody: Counter[str] = Counter()
-    for index, message in enumerate(messages):
-        kind = _kind(message, messages, index)
-        everybody[kind] += 1
-        if message.author_id == persona_id:
-            counts.persona[kind] += 1
-        if kind not in ("command", "empty"):
-            kept.append(message)
-    counts.everybody.update(everybody)
-    return _around(kept, persona_id)
-
-
-def _around(messages: list[Message], persona_id: int) -> list[Message]:
-    """The stretches where the persona takes part: in a large channel pairing need not look at the rest."""
-    near = bytearray(len(messages))
-    index_of = {message.id: index for index, message in enumerate(messages)}
-    for index, message in enumerate(messages):
-        if message.author_id != persona_id or message.is_system:
-            continue
-        start, end = max(0, index - MESSAGES_BEFORE), min(len(messages), index + MESSAGES_AFTER + 1)
-        near[start:end] = b"\1" * (end - start)
-        if message.reply_to in index_of:
-            near[index_of[message.reply_to]] = 1
-    return list(compress(messages, near))
-
-
-def _kind(message: Message, messages: Sequence[Message], index: int) -> str:
-    if message.is_system:
-        return "system"
-    if message.is_bot:
-        return "bot"
-    if message.is_forward:
-        return "forward"
+def form_of(message: Message) -> str:
+    """chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once."""
     content = message.content
     if not content or content.isspace():
         return "file_or_sticker_only" if message.attachments else "empty"
     if content[0].isalnum() and "!" not in content[:4]:
         return "chat"
-    if _COMMAND.match(content) or (_LIKE_A_COMMAND.match(content) and _bot_follows(messages, index)):
+    if _COMMAND.match(content):
         return "command"
-    return "chat"
+    return "like_command" if _LIKE_A_COMMAND.match(content) else "chat"
 
 
-def _bot_follows(messages: Sequence[Message], index: int) -> bool:
-    sent = messages[index].unix_ms
-    following = messages[index + 1 : index + 4]
-    return any(message.is_bot and message.unix_ms - sent <= BOT_ANSWERS_WITHIN_MS for message in following)
+def stretches(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """The places (first, last) around the persona's own, which come in order. Overlapping stretches are one, but for
+    one of PIECE_MESSAGES, which ends where the persona is silent for a while."""
+    first = last = None
+    for place in places:
+        if last is None:
+            first = place - MESSAGES_BEFORE
+        elif place - MESSAGES_BEFORE > last + 1 or (place > last and last - first >= PIECE_MESSAGES):
+            yield first, last
+            first = max(place - MESSAGES_BEFORE, last + 1)
+        last = place + MESSAGES_AFTER
+    if last is not None:
+        yield first, last
+
+
+def pieces(found: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """The stretches of a channel in groups of PIECE_MESSAGES or little more."""
+    piece: list[tuple[int, int]] = []
+    size = 0
+    for first, last in found:
+        piece.append((first, last))
+        size += last - first + 1
+        if size >= PIECE_MESSAGES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece

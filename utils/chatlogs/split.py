@@ -1,5 +1,8 @@
 """Training, validation and test: whole conversations, the newest held out.
 
+Replies of the held-out sets that training has nearly word for word leave them, too (longer ones: a second "lol" is no
+leak).
+
 A model that is tested on the past of what it learned looks better than it is, and so does one that saw the neighbours
 of a test message. So conversations that share a message stay together, the split runs along the time, and what still
 touches a held-out message leaves the training set.
@@ -11,18 +14,22 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from utils.chatlogs.near_duplicates import without_copies
 from utils.chatlogs.turns import Reply
 from utils.console import UserError
 
 
 @dataclass(frozen=True)
 class Split:
-    """`neighbours` counts the replies left out because they hold a message of a later set."""
+    """`neighbours` counts the replies left out because they hold a message of a later set, `copies` those left out of
+    the later sets because training has nearly the same reply.
+    """
 
     train: list[Reply]
     validation: list[Reply]
     test: list[Reply]
     neighbours: int
+    copies: int = 0
 
     @property
     def sets(self) -> dict[str, list[Reply]]:
@@ -50,7 +57,10 @@ def split_by_time(replies: Sequence[Reply], validation_share: float, test_share:
             "the conversations quote each other so much that no training, validation and test set come apart"
         )
     neighbours = len(validation) + len(train) - len(kept_validation) - len(kept_train)
-    return Split(kept_train, kept_validation, test, neighbours)
+    unseen_validation = _without_copies(kept_validation, kept_train)
+    unseen_test = _without_copies(test, kept_train)
+    copies = len(kept_validation) + len(test) - len(unseen_validation) - len(unseen_test)
+    return Split(kept_train, unseen_validation, unseen_test, neighbours, copies)
 
 
 def _group_conversations(replies: Sequence[Reply]) -> list[list[Reply]]:
@@ -75,7 +85,7 @@ def _group_conversations(replies: Sequence[Reply]) -> list[list[Reply]]:
 
 
 def _when(reply: Reply) -> tuple[int, int]:
-    return reply.unix_ms, int(reply.record.source.output_ids[0])
+    return reply.unix_ms, int(next(iter(reply.record.source.output_ids), "0"))
 
 
 def _take_newest(groups: list[list[Reply]], wanted: float, leave: int) -> tuple[list[Reply], list[list[Reply]]]:
@@ -85,6 +95,12 @@ def _take_newest(groups: list[list[Reply]], wanted: float, leave: int) -> tuple[
         first -= 1
         taken += len(groups[first])
     return [reply for group in groups[first:] for reply in group], groups[:first]
+
+
+def _without_copies(held_out: list[Reply], train: list[Reply]) -> list[Reply]:
+    """Without what training holds nearly word for word; unless nothing would be left."""
+    unlike = without_copies([one.record.output for one in held_out], [one.record.output for one in train])
+    return [reply for reply, is_unlike in zip(held_out, unlike, strict=True) if is_unlike] or held_out
 
 
 def _without_neighbours(replies: Sequence[Reply], later: Sequence[Reply]) -> list[Reply]:

@@ -16,6 +16,7 @@ from utils.chatlogs import cleaning, privacy
 from utils.chatlogs.channels import Channel
 from utils.chatlogs.conversations import Exchange
 from utils.chatlogs.message import Message
+from utils.chatlogs.names import Pseudonyms
 from utils.chatlogs.people import MANY_PEOPLE, Person
 from utils.records import Record, Source
 
@@ -33,11 +34,14 @@ class Reply:
     unix_ms: int
     turn_ids: frozenset[int]  # instruction, output and history
     context_ids: frozenset[int]
+    partner: str = ""  # whom it answers, by the name that the record shows; "" where that is unknown
 
 
 @dataclass
 class TurnWriter:
-    """Writes turns as text, each once. `masked` counts what privacy.py replaced in them, by kind."""
+    """Writes turns as text, each once. `masked` counts what privacy.py replaced in them, by kind; with `pseudonyms`,
+    names.py replaces the names of others.
+    """
 
     people: Mapping[int, Person]
     persona: Person
@@ -48,10 +52,13 @@ class TurnWriter:
     max_reply_characters: int = 2000
     min_reactions: int = 0
     masked: Counter[str] = field(default_factory=Counter)
+    pseudonyms: Pseudonyms | None = None
 
     def __post_init__(self) -> None:
         self._names: dict[int, str] = {}
         self._speakers = {name.casefold() for person in self.people.values() for name in person.names} | ROLE_NAMES
+        if self.pseudonyms is not None:
+            self._speakers |= {name.casefold() for name in self.pseudonyms.all}
         self._turns: dict[tuple[str, tuple[int, ...]], str] = {}
         self._addresses: dict[int, re.Pattern[str]] = {}
 
@@ -71,7 +78,7 @@ class TurnWriter:
         context = tuple(message for message in exchange.context if message.author_id not in self.excluded_ids)
         quoted = self._quote(context)
         if not context and not turns and channel.info.is_thread:
-            quoted = clean_name(channel.info.name)
+            quoted = self._without_names(clean_name(channel.info.name))
         record = Record(
             instruction=instruction,
             input=quoted,
@@ -98,6 +105,7 @@ class TurnWriter:
             exchange.output[0].unix_ms,
             frozenset(message.id for message in spoken),
             frozenset(message.id for message in context),
+            self._speaker(exchange.instruction[-1]),
         )
 
     def _reason_against(self, instruction: str, output: str) -> str:
@@ -169,10 +177,12 @@ class TurnWriter:
 
     def _text(self, message: Message, addressed: int | None) -> str:
         text = cleaning.clean(message.content, self._name, self._channel_name)
-        if addressed is None or addressed not in self.people:
-            return text
-        rest = self._address(addressed).sub("", text, count=1)
-        return rest or text
+        if addressed is not None and addressed in self.people:
+            text = self._address(addressed).sub("", text, count=1) or text
+        return self._without_names(text)
+
+    def _without_names(self, text: str) -> str:
+        return text if self.pseudonyms is None else self.pseudonyms.replace(text)
 
     def _address(self, person_id: int) -> re.Pattern[str]:
         """`@name`, or `name:`, at the start of a message."""
@@ -187,6 +197,8 @@ class TurnWriter:
 
     def _speaker(self, message: Message) -> str:
         if message.is_bot or message.author_name == MANY_PEOPLE:
+            if self.pseudonyms is not None:
+                return self.pseudonyms.name(message.author_id, message.author_nickname or message.author_name)
             return clean_name(message.author_nickname or message.author_name)
         return self._name(message.author_id) or clean_name(message.author_name)
 
@@ -194,11 +206,14 @@ class TurnWriter:
         """The name that people see, or "" for an id that wrote nothing."""
         if person_id not in self._names:
             person = self.people.get(person_id)
-            self._names[person_id] = clean_name(person.name) if person else ""
+            if person is None or self.pseudonyms is None or person_id == self.persona.id:
+                self._names[person_id] = clean_name(person.name) if person else ""
+            else:
+                self._names[person_id] = self.pseudonyms.name(person_id)
         return self._names[person_id]
 
     def _channel_name(self, channel_id: int) -> str:
-        return self.channel_names.get(channel_id, "")
+        return self._without_names(self.channel_names.get(channel_id, ""))
 
 
 def clean_name(name: str) -> str:

@@ -1,0 +1,38 @@
+"""Messages in a store that lives in memory, for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from utils.chatlogs import channels, store
+from utils.chatlogs.channels import Channel
+from utils.chatlogs.columns import MESSAGE_COLUMNS, to_messages
+from utils.chatlogs.export import ChannelInfo, Export
+from utils.chatlogs.message import Message
+
+
+def in_memory(exports: Iterable[Export]):
+    connection, _ = filled(exports)
+    return connection
+
+
+def filled(exports: Iterable[Export]):
+    """The connection, and how many copies were left out."""
+    connection = store.connect(":memory:")
+    store.create(connection)
+    return connection, store.fill(connection, exports)
+
+
+def in_channel(messages: Sequence[Message]):
+    return in_memory([Export(ChannelInfo(messages[0].channel_id), list(messages))])
+
+
+def gather(exports: Iterable[Export]) -> tuple[list[Channel], int]:
+    """Every channel with all its messages, and how many copies were left out."""
+    connection, copies = filled(exports)
+    query = f"SELECT {', '.join(MESSAGE_COLUMNS)} FROM messages WHERE channel_id = ? ORDER BY id"
+    found = [
+        Channel(info, to_messages(connection.execute(query, [info.id]).fetchall()))
+        for info in channels.infos(connection).values()
+    ]
+    return found, copies

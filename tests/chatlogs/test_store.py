@@ -1,0 +1,253 @@
+"""One row per message, newest export first; made again only on a change; whole after kill -9; able to forget."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import prepare_training_data
+from tests.chatlogs import discord_files as files
+from tests.chatlogs import stored
+from utils import records
+from utils.chatlogs import discord_json, history, readers, store
+from utils.chatlogs.export import ChannelInfo, Export
+from utils.chatlogs.message import Message
+from utils.console import UserError
+
+SETS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def raw(tmp_path):
+    messages = files.conversations(12) + [
+        message | {"id": str(int(message["id"]) + 1000), "content": f"kazoo {number}"}
+        for number, message in enumerate(files.conversations(4, partner="dale"))
+    ]
+    for message in messages[-16:]:
+        if "reference" in message:
+            target = str(int(message["reference"]["messageId"]) + 1000)
+            message["reference"] = message["reference"] | {"messageId": target}
+    files.write(tmp_path / "raw" / "a.json", messages)
+    return tmp_path / "raw"
+
+
+def prepare(raw, *flags):
+    out = raw.parent / "out"
+    prepare_training_data.main(["--source", str(raw), "--persona", "rohan", "--output-dir", str(out), *flags])
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def rows(path, query):
+    with store.connect(path, read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def say(number, content, author=2, channel=5, **keys):
+    return Message(number, channel, 1000 * number, author, "x", content, **keys)
+
+
+# What is in it --------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_export_wins_and_then_the_latest_file():
+    exports = [
+        Export(ChannelInfo(5, "new"), [say(1, "new"), say(2, "new")], exported_at_ms=9),
+        Export(ChannelInfo(5, "old"), [say(2, "old"), say(3, "first")], exported_at_ms=8),
+        Export(ChannelInfo(5, "old"), [say(3, "later"), say(3, "last")], exported_at_ms=8),
+    ]
+    (channel,), copies = stored.gather(exports)
+    assert [(m.id, m.content) for m in channel.messages] == [(1, "new"), (2, "new"), (3, "last")]
+    assert channel.info.name == "new" and copies == 3
+
+
+def test_every_field_comes_back_as_it_went_in():
+    largest = 2**64 - 3
+    message = Message(
+        largest,
+        5,
+        2**62,
+        largest,
+        "x",
+        "\0 🎉 \u2028",
+        mentions=(1, largest),
+        reply_to=largest,
+        is_bot=True,
+        reactions=4,
+    )
+    (channel,), _ = stored.gather([Export(ChannelInfo(5), [message, say(1, "")])])
+    assert channel.messages == [say(1, ""), message]
+
+
+def test_what_no_column_holds_is_left_out_or_mended():
+    strange = [say(2**70, "x"), say(-1, "x"), say(1, "lone \ud83d"), say(2, "x", reactions=10**30, mentions=(-5, 7))]
+    (channel,), left_out = stored.gather([Export(ChannelInfo(5), strange)])
+    assert [m.content for m in channel.messages] == ["lone �", "x"] and left_out == 2
+    assert channel.messages[1].mentions == (7,)
+
+
+# When it is made ------------------------------------------------------------------------------------------------------
+
+
+def test_unchanged_exports_are_not_read_again(raw, monkeypatch):
+    first = prepare(raw)
+    monkeypatch.setattr(readers, "stream", None)
+    assert prepare(raw) == first
+
+
+def test_more_exports_are_added_and_what_is_gone_leaves(raw):
+    path = raw.parent / "out.duckdb"
+    first = prepare(raw)
+    files.write(raw / "b.json", [files.message(0, "mags", "a kettle")], channel=501)
+    prepare(raw)
+    assert rows(path, "SELECT count(DISTINCT channel_id) FROM messages") == [(2,)]
+    (raw / "b.json").unlink()
+    assert prepare(raw) == first
+    assert rows(path, "SELECT count(DISTINCT channel_id) FROM messages") == [(1,)]
+
+
+def test_a_dry_run_makes_no_store_and_uses_one_that_is_there(raw, monkeypatch):
+    prepare_training_data.main(["--source", str(raw), "--persona", "rohan", "--output-dir", "out", "--dry-run"])
+    assert not list(raw.parent.glob("*.duckdb")) and not Path("out.duckdb").exists()
+    prepare(raw)
+    monkeypatch.setattr(readers, "stream", None)
+    prepare(raw, "--dry-run")
+
+
+def test_what_is_no_store_and_what_another_run_holds_is_one_line(raw):
+    path = raw.parent / "out.duckdb"
+    path.write_bytes(b"notes" * 5000)
+    with pytest.raises(UserError, match=r"out\.duckdb"):
+        prepare(raw)
+    assert path.read_bytes() == b"notes" * 5000
+
+
+def test_a_reader_that_fails_leaves_the_old_store(raw, monkeypatch):
+    prepare(raw)
+    path = raw.parent / "out.duckdb"
+    before = path.read_bytes()
+    (raw / "a.json").write_text("{}")
+    with pytest.raises(UserError, match="no export could be read"):
+        prepare(raw)
+    assert path.read_bytes() == before and not list(raw.parent.glob(".*"))
+
+
+ENDLESS = """
+import sys; from pathlib import Path; from utils.chatlogs import history
+while True:
+    for letter in "ab":
+        Path(sys.argv[2], "note.txt").write_text(letter * (1 + len(Path(sys.argv[2], "note.txt").read_text()) % 9))
+        with history.opened(Path(sys.argv[1]), Path(sys.argv[2])): print(flush=True)
+"""
+
+
+def test_kill_at_any_moment_leaves_a_store_that_opens(raw):
+    path, whole = raw.parent / "out.duckdb", 64
+    (raw / "note.txt").write_text("")
+    for attempt in range(5):
+        command = [sys.executable, "-c", ENDLESS, str(path), str(raw)]
+        process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.PIPE)
+        process.stdout.readline()
+        time.sleep(0.03 + 0.037 * attempt)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert rows(path, "SELECT count(*) FROM messages") == [(whole,)]
+    prepare(raw)
+    assert not list(raw.parent.glob(".*"))
+
+
+# Large files ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["none", "cut off", "in the middle"])
+def test_a_file_in_parts_is_the_file_as_a_whole(tmp_path, monkeypatch, damage):
+    messages = [files.message(n, "rohan", f'"}}, {{"id": "5", "type": ü {n} ' + "x" * 90) for n in range(60)]
+    data = files.write(tmp_path / "a.json", messages, messageCount=61).read_bytes()
+    if damage == "cut off":
+        data = data[:-900]
+    elif damage == "in the middle":
+        data = data.replace(b'"isPinned": false, "content"', b'"isPinned": fa, "content"', 30).replace(
+            b"fa,", b"false,", 27
+        )
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + data)
+    whole = discord_json.read(data)
+    monkeypatch.setattr(discord_json, "PART_BYTES", 3000)
+    with (tmp_path / "a.json").open("rb") as file:
+        parts = list(discord_json.read_parts(file))
+    assert len(parts) > 5 and [m for part in parts for m in part.messages] == whole.messages
+    met = [warning for part in parts for warning in part.warnings]
+    assert len(met) >= len(whole.warnings) > 0 and parts[0].channel == whole.channel
+
+
+# Forgetting -----------------------------------------------------------------------------------------------------------
+
+
+def forget(raw, *ids):
+    prepare_training_data.main(["--output-dir", str(raw.parent / "out"), "--forget", *map(str, ids)])
+
+
+def everything(raw):
+    return b"".join(path.read_bytes() for path in (raw.parent / "out").iterdir())
+
+
+def test_a_forgotten_person_leaves_store_and_records_for_good(raw, capsys):
+    prepare(raw)
+    path, dale = raw.parent / "out.duckdb", files.PEOPLE["dale"]
+    assert b"kazoo" in everything(raw)
+    forget(raw, dale)
+    said = capsys.readouterr().out
+    assert "removed 8 messages, all that one person wrote, from" in said and "8 of 32 records left" in said
+    assert str(dale).encode() not in everything(raw) and b"kazoo 0" not in everything(raw)
+    assert rows(path, f"SELECT count(*) FROM messages WHERE author_id = {dale}") == [(0,)]
+    for _ in range(2):
+        (raw / "b.json").write_bytes((raw / "a.json").read_bytes())  # read again, and still forgotten
+        prepare(raw)
+        assert b"kazoo 0" not in everything(raw)
+        assert rows(path, "SELECT count(*) FROM messages WHERE form = 'forgotten' AND content = ''") == [(8,)]
+
+
+def test_a_forgotten_message_takes_the_records_that_show_it_along(raw):
+    prepare(raw)
+    first = records.read(raw.parent / "out" / "train.jsonl")[0]
+    asked = first.source.instruction_ids[0]
+    forget(raw, asked)
+    left = [one for name in SETS for one in records.read(raw.parent / "out" / f"{name}.jsonl")]
+    assert first.instruction not in [
+        text for one in left for text in (one.instruction, one.input, *sum(one.history, ()))
+    ]
+    assert not any(asked in one.source.instruction_ids for one in left)
+
+
+def test_when_the_persona_is_forgotten_nothing_is_left(raw, capsys):
+    prepare(raw)
+    forget(raw, files.PEOPLE["rohan"])
+    assert not list((raw.parent / "out").iterdir()) and "removed all 32 records" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "line"), [("12345", "is the id of no person and no message"), ("dale", "takes the ids of people")]
+)
+def test_an_unknown_id_is_one_line_and_removes_nothing(raw, wanted, line):
+    before = prepare(raw)
+    with pytest.raises(UserError, match=line):
+        forget(raw, files.PEOPLE["dale"], wanted)
+    assert {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()} == before
+    with pytest.raises(UserError, match="there is no store at"):
+        prepare_training_data.main(["--output-dir", str(raw.parent / "other"), "--forget", "1"])
+
+
+def test_who_is_forgotten_already_is_said(raw):
+    prepare(raw)
+    forget(raw, files.PEOPLE["dale"])
+    with pytest.raises(UserError, match="is forgotten already"):
+        forget(raw, files.PEOPLE["dale"])
+
+
+def test_the_fingerprint_follows_the_files(raw):
+    before = history.fingerprint(raw)
+    assert history.fingerprint(raw) == before
+    os.utime(raw / "a.json", ns=(1, 1))
+    assert history.fingerprint(raw) != before

@@ -1,0 +1,95 @@
+"""--forget: a person or a message leaves the store and the prepared files, and stays out of them from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from utils import console
+from utils.chatlogs import outputs, store
+from utils.chatlogs.export import is_id
+from utils.chatlogs.settings import PrepareSettings
+from utils.console import UserError
+
+
+def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]) -> None:
+    """Removes what the ids name from the store, then makes the prepared files again with the settings that made them.
+
+    Only making them again finds every record that holds the words, since a history's turns carry no ids. The answers to
+    the forgotten leave with them. `prepare` is to work on the store as it is.
+
+    Raises UserError, before anything is changed, where there is no store, or an id is nobody's in it.
+    """
+    path = outputs.store_path(settings)
+    if not path.exists():
+        raise UserError(f"there is no store at {path} to forget anything in; pass --output-dir, or --store")
+    ids = _ids(settings)
+    with store.connect(path, read_only=True) as connection:
+        people, messages = _count(connection, ids, path)
+    found = "1 message" if messages == 1 else f"{messages:,} messages"
+    if people:
+        found += ", all that one person wrote," if people == 1 else f", all that {people} people wrote,"
+    if settings.dry_run:
+        console.say(f"dry run: {found} would leave {path}; nothing was written")
+        return
+    store.rewrite(path, ids)
+    console.say(f"removed {found} from {path}")
+    last = _last_settings(settings.output_dir)
+    if last is None:
+        console.say(f"there are no prepared files in {settings.output_dir}")
+        return
+    last, records = last
+    try:
+        prepare(replace(last, output_dir=settings.output_dir, store=path, dry_run=False, forget=()))
+    except UserError as error:
+        outputs.remove(settings.output_dir)
+        console.say(f"removed all {records:,} records, since no sets can be made of the rest: {error}")
+        return
+    _, left = _last_settings(settings.output_dir)
+    console.say(f"{records - left:,} of {records:,} records left the prepared files; train again with the rest")
+    console.say("the exports themselves still hold the messages; they stay forgotten when the exports are read again")
+
+
+def _ids(settings: PrepareSettings) -> list[int]:
+    for one in settings.forget:
+        if not is_id(one):
+            raise UserError(
+                f"--forget takes the ids of people or messages, not {one!r}; the records and the store hold them"
+            )
+    return [int(one) for one in settings.forget]
+
+
+def _count(connection: Any, ids: list[int], path: Path) -> tuple[int, int]:
+    """How many of the ids are people, and how many messages leave with all ids together."""
+    rows = connection.execute(
+        "SELECT id, false FROM messages WHERE id IN (SELECT unnest($1)) "
+        "UNION ALL SELECT DISTINCT author_id, true FROM messages WHERE author_id IN (SELECT unnest($1))",
+        [ids],
+    ).fetchall()
+    known = dict(rows)
+    earlier = set(store.forgotten(connection))
+    for one in ids:
+        if one not in known:
+            why = "is forgotten already" if one in earlier else "is the id of no person and no message"
+            raise UserError(f"{one} {why} in {path}; nothing was removed")
+    ((messages,),) = connection.execute(
+        "SELECT count(*) FROM messages WHERE id IN (SELECT unnest($1)) OR author_id IN (SELECT unnest($1))", [ids]
+    ).fetchall()
+    return sum(known.values()), messages
+
+
+def _last_settings(folder: Path) -> tuple[PrepareSettings, int] | None:
+    """The settings that made the prepared files, with the persona's id, and the number of records."""
+    try:
+        report = msgspec.json.decode((folder / "report.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"can't read {folder / 'report.json'}: {error}; prepare the data again") from None
+    settings = msgspec.convert(report["settings"], PrepareSettings, strict=False, dec_hook=lambda _, text: Path(text))
+    persona = report["persona"]["id"] if report["persona"]["id"] != "0" else settings.persona
+    return replace(settings, persona=persona), report["replies"]["records"]
