@@ -93,8 +93,9 @@ def choose_compute(quantization: Quantization, device: str = "auto") -> Compute:
         raise UserError(f"this machine has no {device} device that torch can use; leave --device at auto")
     where = torch.device(device)
     if where.type == "cuda":
-        where = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        if "LOCAL_RANK" in os.environ:  # a launcher gives each process its own
+            where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        elif torch.cuda.device_count() > 1:
             console.warn(f"{torch.cuda.device_count()} GPUs are visible and one is used; `accelerate launch` uses all")
         dtype = torch.bfloat16 if torch.cuda.get_device_capability(where)[0] >= 8 else torch.float16
         return Compute(where, dtype, quantization)
