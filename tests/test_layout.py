@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import time
@@ -173,3 +174,21 @@ def test_modules_stay_short():
 
 def test_no_drawer_for_whatever_is_left_over():
     assert not {path.stem for path in MODULES} & {"helpers", "common", "misc", "utils", "util"}
+
+
+def test_the_tree_in_the_readme_is_the_tree_in_git():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = [Path(line) for line in listed.splitlines() if not line.startswith(".")]
+    wanted = {path.parts[0] + ("/" if len(path.parts) > 1 else "") for path in tracked}
+    for path in tracked:
+        if path.parts[0] == "utils" and path.name != "__init__.py":
+            wanted |= {path.name} | {f"{room}/" for room in path.parts[1:-1]}
+
+    named = set()
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[1].split("```")[1]
+    for line in tree.splitlines():
+        for entry in line.split():
+            if not re.fullmatch(r"[\w.-]+(\.\w+|/)|Makefile", entry):
+                break  # from here on it is the description
+            named.add(entry)
+    assert named == wanted
