@@ -32,7 +32,7 @@ def plot(metrics: Path, image: Path) -> None:
     panels[0, 1].set_yscale("log")
     panels[0, 1].yaxis.set_major_formatter("{x:.0f}")
     panels[0, 1].yaxis.set_minor_formatter("{x:.0f}")
-    panels[1, 1].set_ylim(bottom=0)
+    panels[1, 1].set_ylim(0, 1.1 * panels[1, 1].get_ylim()[1])
     for axes in panels[1]:
         axes.set_xlabel("optimizer step")
     figure.savefig(image, dpi=120)
