@@ -54,10 +54,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(text: str = "") -> None:
-    """Prints one line as it is: square brackets and emoji codes in chat text are no markup."""
+def say(text: str = "", *, above: Progress | None = None) -> None:
+    """Prints one line as it is: square brackets and emoji codes in chat text are no markup. While a bar is shown, the
+    line must go `above` it, through the bar's own console, or it lands in the middle of the bar."""
     if is_main_process():
-        out.print(text, markup=False, emoji=False)
+        target = out if above is None or above.disable else above.console
+        target.print(text, markup=False, emoji=False)
 
 
 def heading(text: str) -> None:

@@ -33,7 +33,7 @@ class Metrics(TrainerCallback):
         self.training_s = 0.0  # in optimizer steps alone, without evaluations and checkpoints
         self.gradient_norms: dict[str, float] = {}
         self.bar = console.progress("steps")
-        self.task = self.bar.add_task("training", start=False)
+        self.task = self.bar.add_task("training", start=False, total=None)
 
     def on_train_begin(self, args, state: TrainerState, control, **_) -> None:
         self.first_step = state.global_step
@@ -88,13 +88,14 @@ class Metrics(TrainerCallback):
     def _tell(self, row: dict[str, float | int], state: TrainerState) -> None:
         at = f"step {state.global_step:>4}/{state.max_steps}"
         if "eval_perplexity" in row:
-            console.say(f"{at}  validation perplexity {row['eval_perplexity']:.2f}")
+            console.say(f"{at}  validation perplexity {row['eval_perplexity']:.2f}", above=self.bar)
         elif "loss" in row:
             done = state.global_step - self.first_step
             left_s = self.training_s / done * (state.max_steps - state.global_step)
             console.say(
                 f"{at}  loss {row['loss']:.3f}  gradient norm {row.get('grad_norm', math.nan):.2f}"
-                f"  {row['tokens_per_s']:.0f} tokens/s  {duration(left_s)} left"
+                f"  {row['tokens_per_s']:.0f} tokens/s  {duration(left_s)} left",
+                above=self.bar,
             )
 
 
