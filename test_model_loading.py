@@ -30,7 +30,8 @@ def main(argv: list[str] | None = None) -> None:
     settings.show(chosen)
 
     console.quiet_libraries()
-    from utils.evaluation import adapters, generation, report, scoring
+    from utils import adapters
+    from utils.evaluation import generation, report, scoring
 
     held_out = records.read(wanted.test_file)
     adapter = adapters.verify(wanted.adapter)

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 import torch
 
-from utils import base_models, prompts
+from utils import adapters, base_models, prompts
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
-from utils.evaluation import adapters, generation
+from utils.evaluation import generation
 from utils.evaluation.scoring import ReplyScore, mean_nll, perplexity, score
 from utils.evaluation.settings import EvaluationSettings
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from utils import base_models, prompts
+from utils import adapters, base_models, prompts
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
-from utils.evaluation import adapters
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "training.json"
