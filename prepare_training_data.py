@@ -43,7 +43,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
     """Makes the prepared files from the source, or, without one, from the store as it is."""
-    from utils.chatlogs import dialogues, history, outputs, people, replies, report, report_page, split, store
+    from utils.chatlogs import dialogues, outputs, people, replies
+    from utils.chatlogs.quality import split
+    from utils.chatlogs.reporting import page, report
+    from utils.chatlogs.storage import history, store
 
     # Read: every message once, into the store; exports that have not changed are not read again.
     with history.opened(outputs.store_path(chosen), source, write=not chosen.dry_run) as (messages, reading):
@@ -69,8 +72,7 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
     if chosen.dry_run:
         console.say("dry run: nothing was written")
         return
-    page = report_page.render(summary, harvest.months, sets)
-    outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary), "report.html": page})
+    outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary), "report.html": page.render(summary, harvest.months, sets)})
     console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
 
 

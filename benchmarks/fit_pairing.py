@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fits the weights of utils/chatlogs/pairing.py to annotated reply links, and prints them to paste.
+"""Fits the weights of utils/chatlogs/pairing/scorer.py to annotated reply links, and prints them to paste.
 
 usage: python benchmarks/fit_pairing.py EXPORT_FOLDER --links reply_links.jsonl [--hold-out NAME ...]
 
@@ -25,10 +25,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils.chatlogs import pairing
-from utils.chatlogs.channel_view import ChannelView
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing_weights import WEIGHTS, Weights
+from utils.chatlogs.pairing import scorer
+from utils.chatlogs.pairing.channel_view import ChannelView
+from utils.chatlogs.pairing.weights import WEIGHTS, Weights
 
 PERSONAS = ("ActionParsnip", "Dr_Willis", "ikonia", "jrib", "Seveas")
 MASKED_SHARES = (0.0, 0.5, 0.9)  # of the mentions; part k gets share k mod 3
@@ -120,9 +120,9 @@ def design(
     columns = len(SIGNALS)
     split = len(WEIGHTS.reply)
     for indices in by_person(view, links, skipped):
-        for s, replies, owns in pairing.situations(view, indices):
-            link = pairing.explicit_link(view, s.reply) or pairing.rank(s, replies, owns, weights)
-            pairing.note(s, link)
+        for s, replies, owns in scorer.situations(view, indices):
+            link = scorer.explicit_link(view, s.reply) or scorer.rank(s, replies, owns, weights)
+            scorer.note(s, link)
             parents = links.get(view.messages[s.reply].id)
             if link.explicit or parents is None:
                 continue

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from utils.chatlogs import channels, store
-from utils.chatlogs.channels import Channel
-from utils.chatlogs.columns import MESSAGE_COLUMNS, to_messages
-from utils.chatlogs.export import ChannelInfo, Export
 from utils.chatlogs.message import Message
+from utils.chatlogs.sources.export import ChannelInfo, Export
+from utils.chatlogs.storage import channels, store
+from utils.chatlogs.storage.channels import Channel
+from utils.chatlogs.storage.columns import MESSAGE_COLUMNS, to_messages
 
 
 def in_memory(exports: Iterable[Export]):

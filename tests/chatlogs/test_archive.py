@@ -6,8 +6,8 @@ import zipfile
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import archive, readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs.sources import archive, readers
+from utils.chatlogs.sources.export import NotAnExport
 
 
 def export(number):

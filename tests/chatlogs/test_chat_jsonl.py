@@ -7,9 +7,10 @@ import pytest
 import prepare_training_data
 from tests.chatlogs import discord_files as files
 from utils import records
-from utils.chatlogs import chat_jsonl, dialogues, readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs import dialogues
 from utils.chatlogs.settings import PrepareSettings
+from utils.chatlogs.sources import chat_jsonl, readers
+from utils.chatlogs.sources.export import NotAnExport
 
 OPENAI = {
     "messages": [

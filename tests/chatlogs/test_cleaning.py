@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.chatlogs import cleaning
+from utils.chatlogs.text import cleaning
 
 PEOPLE = {485768854245470220: "Mags", 5: "Dale"}
 CHANNELS = {7: "bench"}

@@ -8,8 +8,8 @@ import prepare_training_data
 from tests.chatlogs import discord_files as files
 from tests.chatlogs.test_data_package import ROOM, package
 from utils import records
-from utils.chatlogs import continuations
 from utils.chatlogs.message import Message
+from utils.chatlogs.pairing import continuations
 from utils.console import UserError
 
 

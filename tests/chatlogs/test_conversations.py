@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from utils.chatlogs.conversations import PairingSettings, build_exchanges
 from utils.chatlogs.message import Message
+from utils.chatlogs.pairing.conversations import PairingSettings, build_exchanges
 
 UBUNTU = Path(__file__).resolve().parents[3] / "shared" / "data" / "ubuntu-irc"
 PERSONAS = ("actionparsnip", "dr_willis", "ikonia", "jrib", "seveas")

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import data_package, package_owner, readers
-from utils.chatlogs.export import DISCORD_EPOCH_MS, OWN_MESSAGES_ONLY
+from utils.chatlogs.sources import data_package, package_owner, readers
+from utils.chatlogs.sources.export import DISCORD_EPOCH_MS, OWN_MESSAGES_ONLY
 from utils.console import UserError
 
 OWN = files.PEOPLE["rohan"]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from utils.chatlogs import readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs.sources import readers
+from utils.chatlogs.sources.export import NotAnExport
 
 
 def message(number, **keys):

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs.sources import readers
+from utils.chatlogs.sources.export import NotAnExport
 
 HEADER = "AuthorID,Author,Date,Content,Attachments,Reactions"
 OLD_HEADER = "AuthorID;Author;Date;Content;Attachments;Reactions;"

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs.sources import readers
+from utils.chatlogs.sources.export import NotAnExport
 
 
 def read(path):

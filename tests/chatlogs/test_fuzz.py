@@ -15,9 +15,11 @@ from tests.chatlogs import discord_files as files
 from tests.chatlogs.test_chat_jsonl import OPENAI, SHARE_GPT
 from tests.chatlogs.test_discord_csv import HEADER, OLD_HEADER, old_row, row
 from tests.chatlogs.test_history_tracker import database
-from utils.chatlogs import columns, dialogues, readers
-from utils.chatlogs.export import LAST_MS
+from utils.chatlogs import dialogues
 from utils.chatlogs.settings import PrepareSettings
+from utils.chatlogs.sources import readers
+from utils.chatlogs.sources.export import LAST_MS
+from utils.chatlogs.storage import columns
 from utils.console import UserError
 
 ROOM = 500000000000000000

@@ -5,8 +5,8 @@ import zipfile
 
 import pytest
 
-from utils.chatlogs import readers
-from utils.chatlogs.export import NotAnExport
+from utils.chatlogs.sources import readers
+from utils.chatlogs.sources.export import NotAnExport
 
 ROHAN, MAGS, ROOM, THREAD = 301313178996830219, 485768854245470220, 500000000000000000, 500000000000000001
 FIRST = 1_235_000_000_000_000_000

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tests.chatlogs.test_cleaning import CONTROL_TOKENS
 from utils import prompts, records
-from utils.chatlogs.channels import Channel
-from utils.chatlogs.conversations import Exchange
-from utils.chatlogs.export import ChannelInfo
 from utils.chatlogs.message import Message
-from utils.chatlogs.names import Pseudonyms
+from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import Person
+from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.storage.channels import Channel
+from utils.chatlogs.text.names import Pseudonyms
 from utils.chatlogs.turns import TurnWriter, clean_name
 
 ROOT = Path(__file__).parents[2]

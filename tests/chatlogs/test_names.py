@@ -5,11 +5,11 @@ from collections import Counter
 import pytest
 
 from tests.chatlogs.test_turns import DALE, MAGS, ROHAN, WORKSHOP, exchange
-from utils.chatlogs.channels import Channel
-from utils.chatlogs.export import ChannelInfo
 from utils.chatlogs.message import Message
-from utils.chatlogs.names import EVERYDAY_WORDS, Pseudonyms
 from utils.chatlogs.people import Person
+from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.storage.channels import Channel
+from utils.chatlogs.text.names import EVERYDAY_WORDS, Pseudonyms
 from utils.chatlogs.turns import TurnWriter
 
 

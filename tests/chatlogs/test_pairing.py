@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from utils.chatlogs import own_signals, pairing, signals
-from utils.chatlogs.channel_view import ChannelView
 from utils.chatlogs.message import Message
-from utils.chatlogs.message_forms import forms_of
-from utils.chatlogs.pairing_weights import WEIGHTS
+from utils.chatlogs.pairing import own_signals, scorer, signals
+from utils.chatlogs.pairing.channel_view import ChannelView
+from utils.chatlogs.pairing.message_forms import forms_of
+from utils.chatlogs.pairing.weights import WEIGHTS
 
 PERSONA, ANN, BEN, CAT = 1, 2, 3, 4
 NAMES = {PERSONA: "Piet", ANN: "Annika", BEN: "Benno", CAT: "Catrin"}
@@ -36,11 +36,11 @@ def scene(lines, reply, candidate):
     """The persona's message at index `reply`, its earlier ones decided by the weights, and one candidate."""
     view = ChannelView(chat(*lines), 60)
     indices = [i for i, m in enumerate(view.messages) if m.author_id == PERSONA]
-    for situation, replies, owns in pairing.situations(view, indices):
+    for situation, replies, owns in scorer.situations(view, indices):
         if situation.reply == reply:
             return situation, next(c for c in [*replies, *owns] if c.index == candidate)
-        link = pairing.explicit_link(view, situation.reply) or pairing.rank(situation, replies, owns, WEIGHTS)
-        pairing.note(situation, link)
+        link = scorer.explicit_link(view, situation.reply) or scorer.rank(situation, replies, owns, WEIGHTS)
+        scorer.note(situation, link)
     raise AssertionError("no such reply")
 
 
@@ -191,7 +191,7 @@ def test_every_weighted_signal_has_a_test():
 
 def test_probabilities_sum_to_one():
     view = ChannelView(chat(*SECOND_ROUND, (31, CAT, "x")), 60)
-    for link in pairing.link_messages(view, [1, 3], WEIGHTS):
+    for link in scorer.link_messages(view, [1, 3], WEIGHTS):
         assert math.isclose(sum(link.replies.values()) + sum(link.continues.values()) + link.opens, 1.0)
 
 
@@ -202,21 +202,21 @@ def test_explicit_reply_wins_over_mention_and_session_gap():
         (90_009, CAT, "y"),
         (90_010, PERSONA, "@Benno use mount", to(BEN) | {"reply_to": 100}),
     ]
-    [link] = pairing.link_messages(ChannelView(chat(*lines), 60), [3], WEIGHTS)
+    [link] = scorer.link_messages(ChannelView(chat(*lines), 60), [3], WEIGHTS)
     assert link.explicit
     assert link.best_reply() == 0
 
 
 def test_explicit_reply_to_a_missing_message_falls_to_the_scorer():
     lines = [Q, (5, BEN, "x"), (9, PERSONA, "@Annika use mount", to(ANN) | {"reply_to": 7})]
-    [link] = pairing.link_messages(ChannelView(chat(*lines), 60), [2], WEIGHTS)
+    [link] = scorer.link_messages(ChannelView(chat(*lines), 60), [2], WEIGHTS)
     assert not link.explicit
     assert link.best_reply() == 0
 
 
 def test_bots_system_texts_and_forwards_are_no_candidates():
     lines = [Q, *((5, BEN, "x", {flag: True}) for flag in ("is_bot", "is_system", "is_forward")), A, (10, CAT, "y")]
-    [link] = pairing.link_messages(ChannelView(chat(*lines), 60), [4], WEIGHTS)
+    [link] = scorer.link_messages(ChannelView(chat(*lines), 60), [4], WEIGHTS)
     assert set(link.replies) == {0}
 
 
@@ -252,16 +252,16 @@ def test_forms():
 
 def test_timestamps_out_of_order_do_not_crash():
     lines = [(50, ANN, "how?"), (9, PERSONA, "so"), (5, BEN, "x"), (2, PERSONA, "y")]
-    assert len(list(pairing.link_messages(ChannelView(chat(*lines), 60), [1, 3], WEIGHTS))) == 2
+    assert len(list(scorer.link_messages(ChannelView(chat(*lines), 60), [1, 3], WEIGHTS))) == 2
 
 
 def test_long_messages_are_quick():
     lines = [(i, ANN + i % 2, letter * 4000) for i, letter in enumerate("a@<!?: " * 4)]
     view = ChannelView(chat(*lines, (40, PERSONA, "@" * 4000)), 60)
-    assert len(list(pairing.link_messages(view, [len(lines)], WEIGHTS))) == 1
+    assert len(list(scorer.link_messages(view, [len(lines)], WEIGHTS))) == 1
 
 
 def test_imports_neither_numpy_nor_torch():
-    code = "import sys, utils.chatlogs.conversations; print({'numpy', 'torch'} & set(sys.modules))"
+    code = "import sys, utils.chatlogs.pairing.conversations; print({'numpy', 'torch'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"

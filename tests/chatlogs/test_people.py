@@ -4,7 +4,8 @@ import pytest
 
 from tests.chatlogs import discord_files as files
 from tests.chatlogs import stored
-from utils.chatlogs import people, readers
+from utils.chatlogs import people
+from utils.chatlogs.sources import readers
 from utils.console import UserError
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.chatlogs import ordinary, planted
-from utils.chatlogs import cleaning, privacy, turns
+from utils.chatlogs import turns
+from utils.chatlogs.text import cleaning, privacy
 
 COUNT = 10_000
 IRC = Path(__file__).parents[2] / "../shared/data/ubuntu-irc"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.chatlogs.privacy import mask
+from utils.chatlogs.text.privacy import mask
 
 LETTERS = string.ascii_letters + string.digits
 

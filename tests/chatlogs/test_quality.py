@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.chatlogs import near_duplicates, quality
+from utils.chatlogs.quality import filters, near_duplicates
+from utils.chatlogs.quality.split import split_by_time
 from utils.chatlogs.settings import PrepareSettings
-from utils.chatlogs.split import split_by_time
 from utils.chatlogs.turns import Reply
 from utils.console import UserError
 from utils.records import Record, Source
@@ -42,20 +42,20 @@ def test_of_near_duplicates_the_first_stays():
     made = replies(
         LONG, "lol", LONG.upper() + "!!", "lol", f"{LONG}, i think", "something else entirely, in as many words"
     )
-    kept, dropped = quality.choose(made, PrepareSettings())
+    kept, dropped = filters.choose(made, PrepareSettings())
     assert outputs(kept) == [LONG, "lol", "lol", "something else entirely, in as many words"]
     assert dropped == {"near_duplicate": 2}
-    kept, dropped = quality.choose(made, PrepareSettings(drop_near_duplicates=False))
+    kept, dropped = filters.choose(made, PrepareSettings(drop_near_duplicates=False))
     assert len(kept) == 6 and not dropped
 
 
 def test_short_replies_are_capped_and_not_erased():
-    kept, dropped = quality.choose(replies(*["thanks, that worked"] * 50), PrepareSettings())
+    kept, dropped = filters.choose(replies(*["thanks, that worked"] * 50), PrepareSettings())
     assert len(kept) == 20 and dropped == {"repeated_reply": 30}
 
 
 def test_the_newest_records_stay():
-    kept, dropped = quality.choose(replies(*map(str, range(10))), PrepareSettings(max_records=4))
+    kept, dropped = filters.choose(replies(*map(str, range(10))), PrepareSettings(max_records=4))
     assert outputs(kept) == ["6", "7", "8", "9"] and dropped == {"over_max_records": 6}
 
 
@@ -107,7 +107,7 @@ def conversations():
 )
 def test_the_language_is_the_conversations(languages, kept):
     pytest.importorskip("py3langid")
-    made, dropped = quality.choose(conversations(), PrepareSettings(languages=languages))
+    made, dropped = filters.choose(conversations(), PrepareSettings(languages=languages))
     assert [reply.record.source.conversation for reply in made] == [f"500/{number}" for number in kept]
     assert dropped.total() == 3 - len(kept) and set(dropped) <= {"other_language"}
 
@@ -115,19 +115,19 @@ def test_the_language_is_the_conversations(languages, kept):
 def test_a_short_message_of_a_conversation_in_the_language_stays():
     pytest.importorskip("py3langid")
     made = conversations()[:1] + replies("genau", "danke", conversation="500/1")
-    assert len(quality.choose(made, PrepareSettings(languages=("en",)))[0]) == 3
+    assert len(filters.choose(made, PrepareSettings(languages=("en",)))[0]) == 3
 
 
 def test_an_unknown_language_is_one_line():
     pytest.importorskip("py3langid")
     with pytest.raises(UserError, match="LANGUAGES holds 'english'"):
-        quality.choose(conversations(), PrepareSettings(languages=("english",)))
+        filters.choose(conversations(), PrepareSettings(languages=("english",)))
 
 
 def test_the_language_model_is_loaded_only_when_asked_for():
     code = (
-        "import sys\nfrom utils.chatlogs import quality\nfrom utils.chatlogs.settings import PrepareSettings\n"
-        "quality.choose([], PrepareSettings())\nprint({'py3langid', 'numpy', 'torch'} & set(sys.modules))"
+        "import sys\nfrom utils.chatlogs.quality import filters\nfrom utils.chatlogs.settings import PrepareSettings\n"
+        "filters.choose([], PrepareSettings())\nprint({'py3langid', 'numpy', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs import readers
+from utils.chatlogs.sources import readers
 from utils.console import UserError
 
 

@@ -1,6 +1,6 @@
 """The cap on replies with the same words."""
 
-from utils.chatlogs.repetition import cap_repeated
+from utils.chatlogs.quality.repetition import cap_repeated
 from utils.chatlogs.turns import Reply
 from utils.records import Record
 

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from tests.chatlogs import stored
-from utils.chatlogs import channels, selection
 from utils.chatlogs.message import Message
+from utils.chatlogs.storage import channels, selection
 
 
 def say(number, author, content, **keys):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.chatlogs.split import split_by_time
+from utils.chatlogs.quality.split import split_by_time
 from utils.chatlogs.turns import Reply
 from utils.console import UserError
 from utils.records import Record, Source

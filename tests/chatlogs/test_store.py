@@ -13,9 +13,10 @@ import prepare_training_data
 from tests.chatlogs import discord_files as files
 from tests.chatlogs import stored
 from utils import records
-from utils.chatlogs import discord_json, history, readers, store
-from utils.chatlogs.export import ChannelInfo, Export
 from utils.chatlogs.message import Message
+from utils.chatlogs.sources import discord_json, readers
+from utils.chatlogs.sources.export import ChannelInfo, Export
+from utils.chatlogs.storage import history, store
 from utils.console import UserError
 
 SETS = ("train", "validation", "test")
@@ -136,7 +137,7 @@ def test_a_reader_that_fails_leaves_the_old_store(raw, monkeypatch):
 
 
 ENDLESS = """
-import sys; from pathlib import Path; from utils.chatlogs import history
+import sys; from pathlib import Path; from utils.chatlogs.storage import history
 while True:
     for letter in "ab":
         Path(sys.argv[2], "note.txt").write_text(letter * (1 + len(Path(sys.argv[2], "note.txt").read_text()) % 9))

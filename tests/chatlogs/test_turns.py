@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import pytest
 
-from utils.chatlogs.channels import Channel
-from utils.chatlogs.conversations import Exchange
-from utils.chatlogs.export import ChannelInfo
 from utils.chatlogs.message import Message
+from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import Person
+from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.turns import TurnWriter
 
 ROHAN, MAGS, DALE = 1, 2, 3

@@ -9,10 +9,10 @@ from datetime import datetime
 
 import msgspec
 
-from utils.chatlogs import cleaning, privacy
-from utils.chatlogs.export import is_id, unix_ms
 from utils.chatlogs.people import Person
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
+from utils.chatlogs.sources.export import is_id, unix_ms
+from utils.chatlogs.text import cleaning, privacy
 from utils.chatlogs.turns import Reply
 from utils.records import Record
 

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from utils import console
-from utils.chatlogs import outputs, store
-from utils.chatlogs.export import is_id
+from utils.chatlogs import outputs
 from utils.chatlogs.settings import PrepareSettings
+from utils.chatlogs.sources.export import is_id
+from utils.chatlogs.storage import store
 from utils.console import UserError
 
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from utils import records
+from utils.chatlogs.quality.split import Split
 from utils.chatlogs.settings import PrepareSettings
-from utils.chatlogs.split import Split
 from utils.console import UserError
 
 _AT_FDCWD = -100

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from utils.chatlogs import channels, continuations, dialogues, quality
-from utils.chatlogs.activity import Months, by_month
-from utils.chatlogs.conversations import PairingSettings, build_exchanges
-from utils.chatlogs.names import Pseudonyms
+from utils.chatlogs import dialogues
+from utils.chatlogs.pairing import continuations
+from utils.chatlogs.pairing.conversations import PairingSettings, build_exchanges
 from utils.chatlogs.people import Person, find_person
-from utils.chatlogs.selection import Counts
+from utils.chatlogs.quality import filters
+from utils.chatlogs.reporting.activity import Months, by_month
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
-from utils.chatlogs.store import FORGOTTEN_AUTHOR
+from utils.chatlogs.storage import channels
+from utils.chatlogs.storage.selection import Counts
+from utils.chatlogs.storage.store import FORGOTTEN_AUTHOR
+from utils.chatlogs.text.names import Pseudonyms
 from utils.chatlogs.turns import Reply, TurnWriter, clean_name
 from utils.console import UserError
 from utils.records import Record
@@ -103,6 +106,6 @@ def collect(
     harvest.dropped.update(dropped)
     harvest.masked.update(masked)
     harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
-    harvest.replies, dropped = quality.choose(harvest.replies, settings)
+    harvest.replies, dropped = filters.choose(harvest.replies, settings)
     harvest.dropped.update(dropped)
     return harvest

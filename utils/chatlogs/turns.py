@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from utils.chatlogs import cleaning, privacy
-from utils.chatlogs.channels import Channel
-from utils.chatlogs.conversations import Exchange
 from utils.chatlogs.message import Message
-from utils.chatlogs.names import Pseudonyms
+from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import MANY_PEOPLE, Person
+from utils.chatlogs.storage.channels import Channel
+from utils.chatlogs.text import cleaning, privacy
+from utils.chatlogs.text.names import Pseudonyms
 from utils.records import Record, Source
 
 ROLE_NAMES = frozenset(["user", "assistant", "system", "human", "bot", "ai"])  # what a forged line may start with, too

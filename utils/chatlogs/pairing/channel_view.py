@@ -1,0 +1,179 @@
+"""ChannelView: the facts about one channel that the pairing signals look up.
+
+Every list is parallel to the channel's messages. A person is a small integer; see `person_key` for who counts as one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from utils.chatlogs.message import Message
+from utils.chatlogs.pairing.message_forms import forms_of, name_of, names_of, words_of
+
+NAME_MEMORY_MESSAGES = 500  # a name in plain text means somebody who spoke within this many messages
+COMMON_WORD_SHARE = 0.002  # a nickname that is this common as a word is no name unless it opens the message
+PARTNER_MEMORY_SECONDS = 900  # how long a person is taken to keep talking to the same partner
+BURST_SECONDS = 180  # two messages of one person further apart than this are two bursts
+
+
+def person_key(message: Message) -> tuple[int, str]:
+    """An id is a person, whatever the name; `Deleted User` and webhooks share an id, so there the name counts too."""
+    if message.is_bot or message.author_name == "Deleted User":
+        return (message.author_id, message.author_name + "\0" + message.author_nickname)
+    return (message.author_id, "")
+
+
+def can_be_answered(message: Message) -> bool:
+    return not (message.is_bot or message.is_system or message.is_forward)
+
+
+class ChannelView:
+    """Who speaks, whom a message addresses and what its words weigh, over the messages of one channel in order."""
+
+    def __init__(self, messages: Sequence[Message], session_gap_minutes: float):
+        self.messages = messages
+        self._people: dict[tuple[int, str], int] = {}
+        self.index_of_id = {message.id: index for index, message in enumerate(messages)}
+        self.person = [self._number(person_key(message)) for message in messages]
+        self.previous_of_author, self.next_of_author = self._neighbours()
+        self.answerable = [can_be_answered(message) for message in messages]
+        self.is_two_person = len({p for p, speaks in zip(self.person, self.answerable, strict=True) if speaks}) == 2
+        self.session = _sessions(messages, session_gap_minutes)
+        self._document_frequency = Counter(word for message in messages for word in words_of(message.content))
+        self.mentioned: list[tuple[int, ...]] = []  # by a mention or an explicit reply
+        self.named: list[tuple[int, ...]] = []  # by the plain name in the text, without @
+        self.partner: list[int | None] = []  # the likeliest addressee by turn-taking, explicit or not
+        self._follow_addressees()
+        self._address_share: float | None = None
+        self._words_before: dict[int, frozenset[str]] = {}
+        self._words: dict[int, frozenset[str]] = {}
+        self._forms: dict[int, frozenset[str]] = {}
+
+    def _number(self, key: tuple[int, str]) -> int:
+        return self._people.setdefault(key, len(self._people))
+
+    def person_of_id(self, author_id: int) -> int:
+        return self._number((author_id, ""))
+
+    def seconds_between(self, earlier: int, later: int) -> float:
+        return (self.messages[later].unix_ms - self.messages[earlier].unix_ms) / 1000
+
+    def _neighbours(self) -> tuple[list[int | None], list[int | None]]:
+        """The author's message before and after each message."""
+        last: dict[int, int] = {}
+        previous: list[int | None] = []
+        following: list[int | None] = [None] * len(self.messages)
+        for index, person in enumerate(self.person):
+            before = last.get(person)
+            previous.append(before)
+            if before is not None:
+                following[before] = index
+            last[person] = index
+        return previous, following
+
+    def _follow_addressees(self) -> None:
+        """One pass in time order: names seen so far, and with whom each person is talking."""
+        name_seen: dict[str, tuple[int, int]] = {}  # name -> (person, index of the last message under it)
+        talking_to: dict[int, tuple[int, int]] = {}  # person -> (partner, unix_ms)
+        common = max(3.0, COMMON_WORD_SHARE * len(self.messages))
+        for index, message in enumerate(self.messages):
+            author = self.person[index]
+            mentioned = dict.fromkeys(self._number((user, "")) for user in message.mentions)
+            if message.reply_to is not None and message.reply_to in self.index_of_id:
+                mentioned[self.person[self.index_of_id[message.reply_to]]] = None
+            mentioned.pop(author, None)
+            named = self._names_in(message.content, index, name_seen, common)
+            self.mentioned.append(tuple(mentioned))
+            self.named.append(tuple(p for p in named if p != author and p not in mentioned))
+            explicit = self.mentioned[-1] or self.named[-1]
+            held = talking_to.get(author)
+            if explicit:
+                talking_to[author] = (explicit[0], message.unix_ms)
+            elif held is not None and message.unix_ms - held[1] > PARTNER_MEMORY_SECONDS * 1000:
+                del talking_to[author]
+            elif held is not None:
+                talking_to[author] = (held[0], message.unix_ms)
+            held = talking_to.get(author)
+            self.partner.append(held[0] if held else None)
+            for person in explicit:  # who is spoken to, and talks to nobody, is taken to talk back
+                talking_to.setdefault(person, (author, message.unix_ms))
+            if self.answerable[index]:
+                for name in names_of(message):
+                    name_seen[name] = (author, index)
+
+    def _names_in(
+        self, content: str, index: int, name_seen: dict[str, tuple[int, int]], common: float
+    ) -> dict[int, None]:
+        found: dict[int, None] = {}
+        for position, raw in enumerate(content.lower().split()):
+            name = name_of(raw)
+            seen = name_seen.get(name)
+            if seen is None or index - seen[1] > NAME_MEMORY_MESSAGES:
+                continue
+            opens = position == 0 and raw[-1] in ":,"
+            if opens or raw[0] == "@" or self._document_frequency[name] < common:
+                found[seen[0]] = None
+        return found
+
+    def addressed(self, index: int) -> frozenset[int]:
+        """Whom the message mentions; without a mention, whom it names."""
+        return frozenset(self.mentioned[index] or self.named[index])
+
+    def address_habit(self, indices: Sequence[int]) -> float:
+        """Share of these messages that address somebody, 0..1; few messages lean on the channel's share."""
+        if self._address_share is None:
+            self._address_share = sum(map(bool, map(self.addressed, range(len(self.messages))))) / len(self.messages)
+        spoken = sum(bool(self.addressed(i)) for i in indices)
+        return (spoken + 10 * self._address_share) / (len(indices) + 10)
+
+    def words(self, index: int) -> frozenset[str]:
+        """Lower-case words of three letters and more, mentions left out."""
+        if index not in self._words:
+            self._words[index] = words_of(self.messages[index].content)
+        return self._words[index]
+
+    def words_before(self, index: int) -> frozenset[str]:
+        """The words of the author's three messages before this one, in the session."""
+        if index not in self._words_before:
+            words: frozenset[str] = frozenset()
+            earlier = index
+            for _ in range(3):
+                earlier = self.previous_of_author[earlier]
+                if earlier is None or self.session[earlier] != self.session[index]:
+                    break
+                words |= self.words(earlier)
+            self._words_before[index] = words
+        return self._words_before[index]
+
+    def is_first_of_author(self, index: int) -> bool:
+        """Nothing by the author in the session's last half hour."""
+        earlier = self.previous_of_author[index]
+        return earlier is None or self.seconds_between(earlier, index) > 1800
+
+    def seconds_to_next_of_author(self, index: int) -> float:
+        later = self.next_of_author[index]
+        return math.inf if later is None else self.seconds_between(index, later)
+
+    def rarity(self, word: str) -> float:
+        """Inverse document frequency (Spärck Jones 1972), scaled to 0..1: 1 is a word said once in the channel."""
+        total = len(self.messages) + 1
+        return math.log(total / (1 + self._document_frequency[word])) / math.log(total) if total > 1 else 0.0
+
+    def forms(self, index: int) -> frozenset[str]:
+        """Which of question, greeting, thanks, short_answer, short, command the message looks like."""
+        if index not in self._forms:
+            self._forms[index] = forms_of(self.messages[index].content)
+        return self._forms[index]
+
+
+def _sessions(messages: Sequence[Message], gap_minutes: float) -> list[int]:
+    """A number per message that goes up wherever the channel was silent for more than the gap."""
+    sessions, current, before = [], 0, None
+    for message in messages:
+        if before is not None and message.unix_ms - before > gap_minutes * 60_000:
+            current += 1
+        before = message.unix_ms
+        sessions.append(current)
+    return sessions

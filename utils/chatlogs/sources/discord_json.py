@@ -1,0 +1,241 @@
+"""DiscordChatExporter's JSON -> an Export.
+
+A whole file in good order goes through one typed msgspec decoding. Anything else (cut off, a damaged byte, an odd
+message) is salvaged message by message, so that one bad spot costs what it holds and no more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import BinaryIO
+
+import msgspec
+
+from utils.chatlogs.message import Message
+from utils.chatlogs.sources import salvage
+from utils.chatlogs.sources.export import ChannelInfo, Count, Export, Id, NotAnExport, unix_ms
+from utils.chatlogs.sources.source_files import as_utf_8
+
+PART_BYTES = 8 << 20
+HEADER_BYTES = 1 << 20  # the channel's description and its messages' start stand within so much
+BOUNDARY_BYTES = 1 << 18
+
+CHAT_TYPES = frozenset(["Default", "Reply", 0, 19, "0", "19"])  # every other type is Discord speaking
+REPLY_TYPES = frozenset(["Reply", 19, "19"])
+
+_MESSAGES_KEY = re.compile(r'"messages"\s{0,20}:\s{0,20}\[')
+# The quotes inside a string stand behind backslashes, so no chat text looks like the start of a message.
+_MESSAGES_KEY_BYTES = re.compile(_MESSAGES_KEY.pattern.encode())
+_MESSAGE_START = re.compile(
+    rb'(?<=[,\s])\{\s{0,40}"id"\s{0,20}:\s{0,20}"[0-9]{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:[^,]{1,80},\s{0,40}"timestamp"'
+)
+_NEXT_MESSAGE = re.compile(r'\{\s{0,40}"id"\s{0,20}:\s{0,20}"\d{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:')
+
+
+class _Counted(msgspec.Struct, gc=False):
+    """An attachment, sticker or embed: only its being there matters."""
+
+
+class _User(msgspec.Struct, gc=False):
+    id: Id
+
+
+class _Author(msgspec.Struct, gc=False):
+    id: Id
+    name: str = ""
+    nickname: str | None = None
+    isBot: bool = False
+
+
+class _Reaction(msgspec.Struct, gc=False):
+    count: Count = 1
+
+
+class _Reference(msgspec.Struct, gc=False):
+    messageId: Id | None = None
+    type: str | int | None = None
+
+
+class _Message(msgspec.Struct, gc=False):
+    id: Id
+    timestamp: datetime
+    author: _Author
+    type: str | int = "Default"
+    content: str | None = ""
+    attachments: tuple[_Counted, ...] = ()
+    stickers: tuple[_Counted, ...] = ()
+    embeds: tuple[_Counted, ...] = ()
+    reactions: tuple[_Reaction, ...] = ()
+    mentions: tuple[_User, ...] = ()
+    reference: _Reference | None = None
+    forwardedMessage: _Counted | None = None
+    interaction: _Counted | None = None
+
+
+class _Channel(msgspec.Struct):
+    id: Id
+    type: str | int = ""
+    name: str | None = None
+
+
+class _Guild(msgspec.Struct):
+    id: Id = 0
+    name: str | None = None
+
+
+class _Document(msgspec.Struct):
+    channel: _Channel
+    messages: list[_Message]
+    guild: _Guild = msgspec.field(default_factory=_Guild)
+    exportedAt: datetime | None = None
+    messageCount: int | None = None
+
+
+# Not strict: ids are strings in the file, and msgspec reads them as integers without a detour over floats.
+_decoder = msgspec.json.Decoder(_Document, strict=False)
+
+
+def read(data: bytes) -> Export:
+    """Raises NotAnExport where the file holds no channel or no array of messages."""
+    document, warnings = _decode(data)
+    count = document.messageCount
+    if count is not None and count != len(document.messages):
+        warnings.append(f"says that it holds {count} messages, but holds {len(document.messages)}")
+    return _to_export(document, warnings)
+
+
+def read_parts(file: BinaryIO) -> Iterator[Export]:
+    """The same for a file of any size, in parts of some PART_BYTES: memory stays constant.
+
+    UTF-16, and a file whose channel stands behind its messages, are read whole. Raises NotAnExport as `read` does.
+    """
+    start = file.read(PART_BYTES)
+    data = as_utf_8(start)
+    opening = _MESSAGES_KEY_BYTES.search(data, 0, HEADER_BYTES)
+    if len(start) < PART_BYTES or len(data) < PART_BYTES - 3 or opening is None:
+        yield read(as_utf_8(start + file.read()))
+        return
+    header, data = data[: opening.end()], data[opening.end() :]
+    if "channel" not in salvage.decode_object(header.decode("utf-8", "replace") + "]}"):
+        yield read(header + data + file.read())
+        return
+    offset = len(start) - len(data)  # where `data` starts in the file
+    found, problems = 0, []
+    while True:
+        more = file.read(PART_BYTES if len(data) < 4 * PART_BYTES else -1)  # no boundary for so long: all the rest
+        if len(more) > PART_BYTES:
+            data, more = data + more, b""
+        cut = _last_boundary(data) if more else len(data)
+        if cut:
+            part = data[:cut] if not more else data[:cut].rstrip(b", \t\r\n") + b"]}"
+            place = salvage.Place(offset - len(header), found, is_last=not more)
+            document, met = _decode(header + part, place)
+            found += len(document.messages)
+            problems += met
+            if not more:
+                break
+            yield _to_export(document, [])
+        offset += cut
+        data = data[cut:] + more
+    count = document.messageCount
+    if count is not None and count != found:
+        problems.append(f"says that it holds {count} messages, but holds {found}")
+    yield _to_export(document, list(dict.fromkeys(problems)))
+
+
+def _last_boundary(data: bytes) -> int:
+    """Where the last message that starts in these bytes starts; 0 without one."""
+    for start in (max(0, len(data) - BOUNDARY_BYTES), 0):
+        starts = [match.start() for match in _MESSAGE_START.finditer(data, start)]
+        if starts:
+            return starts[-1]
+    return 0
+
+
+def _decode(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
+    try:
+        return _decoder.decode(data), []
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _salvage(data, place)
+
+
+# A file in good order ------------------------------------------------------------------------------------------------
+
+
+def _to_export(document: _Document, warnings: list[str]) -> Export:
+    channel = ChannelInfo(
+        id=document.channel.id,
+        name=document.channel.name or "",
+        guild_id=document.guild.id,
+        guild_name=document.guild.name or "",
+        is_thread="Thread" in str(document.channel.type) or document.channel.type in (10, 11, 12),
+    )
+    people: dict[tuple[int, str, str | None], tuple[int, str, str]] = {}  # one copy of each name, not one a message
+    messages = [_to_message(message, channel.id, people) for message in document.messages]
+    exported_at_ms = unix_ms(document.exportedAt) if document.exportedAt else 0
+    return Export(channel, messages, exported_at_ms, warnings)
+
+
+def _to_message(
+    m: _Message, channel_id: int, people: dict[tuple[int, str, str | None], tuple[int, str, str]]
+) -> Message:
+    author = m.author
+    key = (author.id, author.name, author.nickname)
+    person = people.get(key)
+    if person is None:
+        person = people[key] = (author.id, author.name, author.nickname or "")
+    author_id, name, nickname = person
+    return Message(
+        m.id,
+        channel_id,
+        unix_ms(m.timestamp),
+        author_id,
+        name,
+        m.content or "",
+        nickname,
+        author.isBot or m.interaction is not None,
+        m.type not in CHAT_TYPES,
+        m.forwardedMessage is not None or (m.reference is not None and m.reference.type in ("Forward", 1)),
+        m.reference.messageId if m.reference is not None and m.type in REPLY_TYPES else None,
+        tuple([user.id for user in m.mentions]) if m.mentions else (),
+        len(m.attachments) + len(m.stickers) + len(m.embeds),
+        sum([reaction.count for reaction in m.reactions]) if m.reactions else 0,
+    )
+
+
+# A damaged file ------------------------------------------------------------------------------------------------------
+
+
+def _salvage(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
+    """Every complete message of a file that doesn't decode as a whole, and what was lost where."""
+    text = data.decode("utf-8", "surrogateescape")  # keeps byte offsets exact
+    opening = _MESSAGES_KEY.search(text)
+    if opening is None:
+        raise NotAnExport(_why_not(data))
+    header = salvage.decode_object(text[: opening.end()] + "]}")
+    try:
+        document = msgspec.convert({**header, "messages": []}, _Document, strict=False)
+    except (msgspec.ValidationError, TypeError):
+        raise NotAnExport("has no channel before its messages, so it is no DiscordChatExporter file") from None
+    items, end, problems = salvage.decode_items(text, opening.end(), _NEXT_MESSAGE, place)
+    unusable = 0
+    for item in items:
+        try:
+            document.messages.append(msgspec.convert(item, _Message, strict=False))
+        except (msgspec.ValidationError, OverflowError):
+            unusable += 1
+    if unusable:
+        problems.append(f"has {unusable} messages without a usable id, author or timestamp; they are left out")
+    tail = re.search(r'"messageCount"\s{0,20}:\s{0,20}(\d{1,12})', text[end:])
+    document.messageCount = int(tail[1]) if tail else None
+    return document, problems
+
+
+def _why_not(data: bytes) -> str:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return f"is not valid JSON ({str(error).rstrip('.')})"
+    return "is JSON, but no DiscordChatExporter file"

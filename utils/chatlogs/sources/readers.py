@@ -1,0 +1,221 @@
+"""Looks at paths and reads every export under them. What can't be read is named with the reason; the rest goes on.
+
+What a file is stands in its content, not in its name: each kind is known by how it starts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from utils import console
+from utils.chatlogs.sources import (
+    archive,
+    chat_jsonl,
+    data_package,
+    discord_api,
+    discord_csv,
+    discord_json,
+    history_tracker,
+    package_owner,
+    sequences,
+    source_files,
+)
+from utils.chatlogs.sources.discord_csv import CsvFile
+from utils.chatlogs.sources.export import Export, NotAnExport
+from utils.chatlogs.sources.package_owner import Whose
+from utils.chatlogs.sources.sequences import Known
+from utils.chatlogs.sources.source_files import SourceFile
+from utils.console import UserError
+from utils.records import Record
+
+HOW_TO_EXPORT = (
+    "export your channels with DiscordChatExporter (github.com/Tyrrrz/DiscordChatExporter) as JSON into data/raw/, "
+    "or try the sample: python prepare_training_data.py --source data/sample --persona rohan"
+)
+OTHER_KIND = "is of a kind that is not read"
+AS_JSON = "can't be read back; export the channel as JSON"
+
+_ZIPS_BUT_NO_ARCHIVES = frozenset([".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".epub", ".jar", ".apk", ".whl"])
+_JSON_START = re.compile(rb'[\s\0]*(?:\{[\s\0]*(?:"|\}|\Z)|\[[\s\0]*(?:[\[{\]]|\Z))')
+_MESSAGES_KEY = re.compile(rb'"messages"\s{0,20}:')
+_AUTHOR_KEY = re.compile(rb'"author"\s{0,20}:\s{0,20}\{')
+
+
+@dataclass
+class Reading:
+    """What was found: exports in the order of the files' names, ready-made examples, and the files that gave none.
+
+    `skipped` holds (path, reason); `files` counts those that were read, a data package as one.
+    """
+
+    exports: list[Export] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: int = 0
+
+
+def read_source(source: Path | Sequence[Path]) -> Reading:
+    """Reads one path or several, each a file or a folder with its subfolders; see `stream`, which keeps no export."""
+    reading = Reading()
+    reading.exports += stream(source, reading)
+    return reading
+
+
+def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
+    """Every export, one by one; everything else goes into `reading` on the way.
+
+    A large file may come as several exports in a row. CSV files come behind the others, since all files of a channel
+    have to be looked at together, and data packages last, since an export's copy of a message is better.
+
+    Raises UserError where there is nothing at a path, or nothing could be read.
+    """
+    paths = source_files.many(source)
+    files = _find(paths, reading)
+    packages, files = data_package.claim(files)
+    owners = [package_owner.stated(package) for package in packages]
+    whose = Whose([package for package, owner in zip(packages, owners, strict=True) if owner is None])
+    tables: list[CsvFile] = []
+    known: dict[int, Known] = {}
+    count = 0
+    with console.progress("files") as progress:
+        for file in progress.track(sorted(files, key=_is_table, reverse=True), description="reading"):
+            for found in _attempt(file, reading):
+                if isinstance(found, CsvFile):
+                    tables.append(found)
+                    known.setdefault(found.channel.id, Known())
+                    continue
+                count += 1
+                if found.channel.id in known:
+                    known[found.channel.id].add(found.messages)
+                whose.look_at(found)
+                yield found
+    for export in sequences.merge(tables, known):
+        count += 1
+        yield _noted(export, f"{export.channel.name} (CSV)", reading)
+    for package, owner in zip(packages, owners, strict=True):
+        reading.files += 1
+        for export in data_package.read(package, owner or whose.owner(package, reading.warnings)):
+            count += 1
+            yield _noted(export, f"{package.root.name}/", reading)
+    if not count and not reading.records:
+        where = ", ".join(map(str, paths))
+        raise UserError(f"no export could be read in {where}: {_why_none(reading.skipped)}; {HOW_TO_EXPORT}")
+
+
+def read_file(path: Path) -> list[Export]:
+    """The exports of one file on the disk. Raises NotAnExport, with the reason, and OSError."""
+    found = list(_read(source_files.on_disk(path), Reading()))
+    tables = [one for one in found if isinstance(one, CsvFile)]
+    exports = sequences.merge(tables, {})
+    for table, export in zip(tables, exports, strict=True):
+        export.warnings[:0] = table.warnings
+    return [*exports, *(one for one in found if isinstance(one, Export))]
+
+
+def _find(paths: Sequence[Path], reading: Reading) -> list[SourceFile]:
+    """Every file under the paths, an archive's members in its place."""
+    found: dict[Path, SourceFile] = {}
+    for path in paths:
+        if not path.exists() and path != Path("data/raw"):
+            raise UserError(f"there is no file or folder at {path}; set SOURCE, or pass --source, to your exports")
+        for file in source_files.find(path):
+            for one in _unpacked(file, reading):
+                found.setdefault(one.path, one)
+    if not found and not reading.skipped:
+        raise UserError(f"there is nothing in {', '.join(map(str, paths))}: {HOW_TO_EXPORT}")
+    return list(found.values())
+
+
+def _unpacked(file: SourceFile, reading: Reading) -> list[SourceFile]:
+    try:
+        with file.open() as opened:
+            is_archive = opened.read(4) == archive.START
+        if not is_archive or file.path.suffix.lower() in _ZIPS_BUT_NO_ARCHIVES:
+            return [file]
+        members, refused = archive.members(file.path)
+        if not members and not refused:
+            refused = [(file.path, "is an archive without files")]
+    except NotAnExport as reason:
+        refused, members = [(file.path, str(reason))], []
+    except OSError as error:
+        refused, members = [(file.path, f"can't be read: {error.strerror}")], []
+    reading.skipped += refused
+    return members
+
+
+def _is_table(file: SourceFile) -> bool:
+    """CSV files are looked at first: whether a channel is there as CSV, too, must be known when its exports come by."""
+    return file.path.suffix.lower() in (".csv", ".txt", ".tsv", "")
+
+
+def _attempt(file: SourceFile, reading: Reading) -> Iterator[Export | CsvFile]:
+    try:
+        for place, found in enumerate(_read(file, reading)):
+            reading.files += place == 0
+            yield _noted(found, file.path.name, reading)
+    except NotAnExport as reason:
+        reading.skipped.append((file.path, str(reason)))
+    except OSError as error:
+        reading.skipped.append((file.path, f"can't be read: {error.strerror or error}"))
+
+
+def _noted(found: Export | CsvFile, name: str, reading: Reading) -> Export | CsvFile:
+    reading.warnings += [f"{name} {warning}" for warning in found.warnings]
+    return found
+
+
+def _why_none(skipped: list[tuple[Path, str]]) -> str:
+    candidates = [f"{path.name} {reason}" for path, reason in skipped if reason != OTHER_KIND]
+    if not candidates:
+        return "it holds nothing of a kind that is read"
+    others = f" (and {len(candidates) - 1} more files)" if len(candidates) > 1 else ""
+    return candidates[0] + others
+
+
+# One file ------------------------------------------------------------------------------------------------------------
+
+
+def _read(file: SourceFile, reading: Reading) -> Iterator[Export | CsvFile]:
+    """What the file holds. Ready-made examples go into `reading`. Raises NotAnExport and OSError."""
+    start = file.head()
+    head = source_files.as_utf_8(start)
+    if not start.strip(b" \t\r\n\0"):
+        raise NotAnExport("is empty")
+    if start.startswith(history_tracker.START):
+        yield from history_tracker.read(file)
+    elif start.startswith(archive.START):
+        raise NotAnExport(
+            "is an archive inside an archive; unpack the outer one first" if not file.on_disk else OTHER_KIND
+        )
+    elif discord_csv.looks_like(head):
+        yield discord_csv.read(source_files.as_utf_8(file.read()), file.path)
+    elif _JSON_START.match(head) or file.path.suffix.lower() in (".json", ".jsonl"):
+        yield from _read_json(file, head, reading)
+    elif head.lstrip()[:14].lower() == b"<!doctype html" and b"chatlog" in head:
+        raise NotAnExport(f"is an HTML page of DiscordChatExporter, which {AS_JSON}")
+    elif head.startswith(b"====") and b"Channel: " in head:
+        raise NotAnExport(f"is a text export of DiscordChatExporter, which {AS_JSON}")
+    else:
+        raise NotAnExport(OTHER_KIND)
+
+
+def _read_json(file: SourceFile, head: bytes, reading: Reading) -> Iterator[Export]:
+    if chat_jsonl.looks_like(head):
+        records, warnings = chat_jsonl.read(source_files.as_utf_8(file.read()), file.path.stem)
+        reading.records += records
+        reading.warnings += [f"{file.path.name} {warning}" for warning in warnings]
+        reading.files += 1
+    elif head.lstrip(b" \t\r\n\0")[:1] == b"[":
+        yield from discord_api.read(source_files.as_utf_8(file.read()))
+    elif _AUTHOR_KEY.search(head) and not _MESSAGES_KEY.search(head):
+        lines = source_files.as_utf_8(file.read()).split(b"\n")  # one message a line
+        yield from discord_api.read(b"[" + b",".join(line for line in lines if line.strip()) + b"]")
+    elif len(head) > source_files.HEAD_BYTES // 4 and not _MESSAGES_KEY.search(head):
+        raise NotAnExport("is JSON, but no DiscordChatExporter file")  # without reading all of it
+    else:
+        with file.open() as opened:
+            yield from discord_json.read_parts(opened)

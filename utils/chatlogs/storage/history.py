@@ -1,0 +1,81 @@
+"""The source -> the store of its messages, made again only where something has changed since the last run."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from utils.chatlogs.sources import readers, source_files
+from utils.chatlogs.sources.readers import Reading
+from utils.chatlogs.storage import store
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@contextmanager
+def opened(
+    path: Path, source: Path | Sequence[Path] | None, *, write: bool = True
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Reading]]:
+    """The store of exactly the messages that the source holds, to be read, and what was met on reading it.
+
+    With the source None the store is used as it is. Without `write` a store that is up to date is used, else one in a
+    temporary folder. Who was forgotten stays so.
+
+    Raises UserError as readers.stream, store.connect and store.rebuilt do.
+    """
+    mark = fingerprint(source) if source is not None else None
+    with ExitStack() as closing:
+        forgotten: list[int] = []
+        if path.exists():
+            connection = closing.enter_context(store.connect(path, read_only=True))
+            reading = last_reading(connection, mark)
+            if reading is not None:
+                yield connection, reading
+                return
+            forgotten = store.forgotten(connection)
+            connection.close()
+        if not write:
+            path = Path(closing.enter_context(tempfile.TemporaryDirectory())) / path.name
+        reading = Reading()
+        with store.rebuilt(path, forgotten) as connection:
+            copies = store.fill(connection, readers.stream(source, reading))
+            found = msgspec.json.encode(replace(reading, exports=[]), enc_hook=str).decode()
+            connection.execute("INSERT INTO reading VALUES (?, ?, ?)", [mark, copies, found])
+        yield closing.enter_context(store.connect(path, read_only=True)), reading
+
+
+def fingerprint(source: Path | Sequence[Path]) -> str:
+    """Changes when a file under the source comes, goes, or gets another size or time, and with the code that reads."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(module.read_bytes())
+    for path in source_files.many(source):
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in files:
+            if file.is_file():
+                seen = file.stat()
+                digest.update(
+                    f"{file.resolve()}\0{seen.st_size}\0{seen.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+                )
+    return digest.hexdigest()
+
+
+def last_reading(connection: duckdb.DuckDBPyConnection, mark: str | None) -> Reading | None:
+    """What was met when the store was made, if it was made from what `mark` stands for; None stands for anything."""
+    import duckdb
+
+    try:
+        rows = connection.execute(
+            "SELECT found FROM reading WHERE fingerprint = coalesce(?, fingerprint)", [mark]
+        ).fetchall()
+    except duckdb.CatalogException:
+        return None
+    return msgspec.json.decode(rows[0][0], type=Reading, dec_hook=lambda kind, value: kind(value)) if rows else None

@@ -1,0 +1,191 @@
+"""The store: every message of the source in one DuckDB file, one row per (channel, id), the newest export's.
+
+It holds exactly what the source holds. It is made from the exports whenever they have changed since, in a new file that
+then takes the old one's place, so a run that dies leaves the old store whole. Ask it whatever you like:
+
+    python -c "import duckdb; duckdb.connect('data/processed.duckdb', read_only=True).sql('''
+        SELECT author_name, count(*) AS messages, round(avg(length(content))) AS characters
+        FROM messages WHERE NOT is_bot AND NOT is_system GROUP BY ALL ORDER BY messages DESC LIMIT 10''').show()"
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils.chatlogs.sources.export import Export
+from utils.chatlogs.storage.columns import EXPORT_COLUMNS, MESSAGE_COLUMNS, to_table
+from utils.console import UserError
+
+if TYPE_CHECKING:
+    import duckdb
+
+BATCH_MESSAGES = 20_000
+MEMORY_LIMIT = "192MB"  # what DuckDB keeps in memory; sorting more than that goes over the disk
+FORGOTTEN_AUTHOR = 2**64 - 2  # who "wrote" the gaps that forgotten messages leave; no id of Discord's
+
+_SCHEMA = f"""
+    CREATE TABLE messages ({", ".join(f"{name} {kind}" for name, kind in (MESSAGE_COLUMNS | EXPORT_COLUMNS).items())});
+    CREATE TABLE channels (id UBIGINT, name VARCHAR, guild_id UBIGINT, guild_name VARCHAR, is_thread BOOLEAN);
+    CREATE TABLE forgotten (id UBIGINT);
+    CREATE TABLE reading (fingerprint VARCHAR, copies BIGINT, found VARCHAR);
+"""
+# Of several copies of a message the one from the newest export stays, and from the latest file among equally new ones.
+_LEAVE_ONE_COPY = """
+    DELETE FROM messages WHERE rowid IN (
+        SELECT rowid FROM messages SEMI JOIN (
+            SELECT channel_id, id FROM messages GROUP BY channel_id, id HAVING count(*) > 1) USING (channel_id, id)
+        QUALIFY row_number() OVER (PARTITION BY channel_id, id ORDER BY exported_at_ms DESC, rowid DESC) > 1)
+"""
+# What is left of a forgotten message is its place, so that an answer to it isn't taken for an answer to somebody else.
+_WITHOUT_FORGOTTEN = f"""
+    SELECT * EXCLUDE gone REPLACE (
+        CASE WHEN gone THEN {FORGOTTEN_AUTHOR} ELSE author_id END AS author_id,
+        CASE WHEN gone THEN '' ELSE author_name END AS author_name,
+        CASE WHEN gone THEN '' ELSE author_nickname END AS author_nickname,
+        CASE WHEN gone THEN '' ELSE content END AS content,
+        CASE WHEN gone THEN NULL ELSE reply_to END AS reply_to,
+        CASE WHEN gone THEN [] ELSE mentions END AS mentions,
+        CASE WHEN gone THEN 'forgotten' ELSE form END AS form)
+    FROM (SELECT *, id IN (FROM forgotten) OR author_id IN (FROM forgotten) AS gone FROM {{rows}})
+"""
+
+
+def connect(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Raises UserError where the file is no store, or another run holds it."""
+    import duckdb
+
+    try:
+        connection = duckdb.connect(path, read_only=read_only, config={"memory_limit": MEMORY_LIMIT, "threads": 2})
+    except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise UserError(f"another run is using {path}; wait until it is done, or pass --store") from None
+        raise UserError(f"can't open {path} ({_first_line(error)}); set STORE, or pass --store") from None
+    except duckdb.Error as error:
+        raise UserError(f"{path} is no store of messages ({_first_line(error)}); remove it, or pass --store") from None
+    connection.execute("SET preserve_insertion_order = true")
+    return connection
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+@contextmanager
+def rebuilt(path: Path, forgotten_ids: Sequence[int] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty store, which takes the place of the one at `path` when the block ends well.
+
+    Raises UserError where the folder can't be written.
+    """
+    staged = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(staged)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error.strerror}; set STORE, or pass --store") from error
+    connection = connect(staged)
+    try:
+        create(connection, forgotten_ids)
+        yield connection
+        connection.close()
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+        staged.replace(path)
+    finally:
+        connection.close()
+        _remove(staged)
+
+
+def _remove(staged: Path) -> None:
+    for leftover in (staged, staged.with_name(staged.name + ".wal")):
+        leftover.unlink(missing_ok=True)
+
+
+def create(connection: duckdb.DuckDBPyConnection, forgotten_ids: Sequence[int] = ()) -> None:
+    connection.execute(_SCHEMA)
+    if forgotten_ids:
+        connection.execute("INSERT INTO forgotten SELECT DISTINCT unnest($1::UBIGINT[])", [list(forgotten_ids)])
+
+
+def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> int:
+    """Puts the messages of the exports into an empty store.
+
+    Returns how many were left out, since a newer export holds them, too, or since their ids are no ids. Raises
+    UserError where the disk is full.
+    """
+    import duckdb
+
+    read, size = 0, 0
+    waiting: list[tuple[int, Export]] = []
+    newest: dict[int, Export] = {}
+    try:
+        for place, export in enumerate(exports):
+            waiting.append((place, export))
+            known = newest.get(export.channel.id)
+            if known is None or export.exported_at_ms >= known.exported_at_ms:
+                newest[export.channel.id] = replace(export, messages=[])
+            size += len(export.messages)
+            if size >= BATCH_MESSAGES:
+                _append(connection, waiting)
+                read, size, waiting = read + size, 0, []
+        _append(connection, waiting)
+        infos = [astuple(newest[channel_id].channel) for channel_id in sorted(newest)]
+        if infos:  # a source of ready-made examples has no channel
+            connection.executemany("INSERT INTO channels VALUES (?, ?, ?, ?, ?)", infos)
+        connection.execute(_LEAVE_ONE_COPY)
+        ((stored,),) = connection.execute("SELECT count(*) FROM messages").fetchall()
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise UserError(f"can't write the store ({_first_line(error)}); set STORE, or pass --store") from None
+    return read + size - stored
+
+
+def _append(connection: duckdb.DuckDBPyConnection, exports: Sequence[tuple[int, Export]]) -> None:
+    batch, _ = to_table(exports)
+    connection.register("batch", batch)
+    rows = _WITHOUT_FORGOTTEN.format(rows="batch") if forgotten(connection) else "FROM batch"
+    connection.execute(f"INSERT INTO messages {rows}")
+    connection.unregister("batch")
+
+
+def rewrite(path: Path, ids: Sequence[int]) -> None:
+    """Makes the store again without the people and messages of these ids: not one byte of their words stays in it."""
+    with connect(path, read_only=True) as old:
+        ids = [*forgotten(old), *ids]
+    with rebuilt(path, ids) as connection:
+        connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
+        connection.execute("INSERT INTO messages " + _WITHOUT_FORGOTTEN.format(rows="old.messages"))
+        connection.execute("INSERT INTO channels FROM old.channels")
+        connection.execute("INSERT INTO reading FROM old.reading")
+        connection.execute("DETACH old")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def forgotten(connection: duckdb.DuckDBPyConnection) -> list[int]:
+    """The ids of people and messages that were asked to be forgotten."""
+    return [one for (one,) in connection.execute("FROM forgotten ORDER BY id").fetchall()]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds. `copies` were left out for a newer one; the moments are UTC, in milliseconds."""
+
+    channels: int
+    messages: int
+    copies: int
+    first_ms: int
+    last_ms: int
+
+
+def contents(connection: duckdb.DuckDBPyConnection) -> Contents:
+    (row,) = connection.execute(
+        "SELECT (SELECT count(*) FROM channels), count(*), (SELECT copies FROM reading), "
+        "coalesce(min(unix_ms), 0), coalesce(max(unix_ms), 0) FROM messages"
+    ).fetchall()
+    return Contents(*row)

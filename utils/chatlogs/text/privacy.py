@@ -1,0 +1,136 @@
+"""Secrets and personal data out of the text: each becomes a placeholder that says what stood there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from utils.chatlogs.text.sensitive import RULES, Rule
+
+_DIGIT = re.compile(r"\d")
+_GAP = re.compile(r"\d(?=\D)")  # a digit that ends its group
+
+# six characters or more that mix digits with letters, or small letters with capitals inside
+_LIKE_CHANCE = re.compile(r"(?=\S{6})(?=\S*(?:[a-z]\S*\d|\d\S*[A-Za-z]|[A-Z]\S*\d|[a-z]\S*[A-Z]|[A-Z]{2}\S*[a-z]))")
+
+WHOLE_LINES_ONLY = frozenset(["email", "phone", "credentials"])  # what follows them in the next line is other text
+MAX_GROUPS = 8  # a number has no more
+JOINED_LINES = 4  # a secret sent in pieces is looked for in so many lines
+
+
+def mask(text: str) -> tuple[str, Counter[str]]:
+    """The text with placeholders, and how many values of each kind were found; the values are kept nowhere.
+
+    Text of several lines may hold a secret that somebody sent in pieces, one message after the other.
+    """
+    found: Counter[str] = Counter()
+    if "\n" in text:
+        text = _mask_across_lines(text, found)
+    for rule in _candidates(text):
+        text = _apply(rule, text, found)
+    return text, found
+
+
+def _candidates(text: str) -> list[Rule]:
+    """The rules that can match at all."""
+    lowered, digits = text.lower(), len(_DIGIT.findall(text))
+    found = []
+    for rule in RULES:
+        if digits < rule.min_digits:
+            continue
+        if not rule.hints:
+            found.append(rule)
+            continue
+        for hint in rule.hints:
+            if hint in lowered:
+                found.append(rule)
+                break
+    return found
+
+
+def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
+    if rule.grouped:
+        return _apply_to_groups(rule, text, found)
+
+    def replace(match: re.Match[str]) -> str:
+        if rule.check is not None and not rule.check(match):
+            return match[0]
+        found[rule.kind] += 1
+        return match.expand(rule.replacement)
+
+    return rule.pattern.sub(replace, text)
+
+
+def _apply_to_groups(rule: Rule, text: str, found: Counter[str]) -> str:
+    """Tries a number from each of its groups on, with as many of those behind as pass the check."""
+    pieces, done, position = [], 0, 0
+    while (match := rule.pattern.search(text, position)) is not None:
+        gaps = [gap.start() + 1 for gap in _GAP.finditer(text, match.start(), match.end())]
+        value = next(
+            (fewer for fewer in _fewer_groups(rule, match, gaps) if rule.check is None or rule.check(fewer)), None
+        )
+        if value is None:  # a long row of single digits is a list: on with what follows it
+            is_list = len(gaps) > MAX_GROUPS and len(_DIGIT.findall(match[0])) == len(gaps) + 1
+            position = gaps[-1] if is_list else gaps[0] if gaps else match.end()
+            continue
+        pieces += [text[done : value.start()], value.expand(rule.replacement)]
+        done = position = value.end()
+        found[rule.kind] += 1
+    return "".join([*pieces, text[done:]])
+
+
+def _fewer_groups(rule: Rule, match: re.Match[str], gaps: list[int]) -> Iterator[re.Match[str]]:
+    yield match
+    for gap in gaps[:MAX_GROUPS][::-1]:
+        fewer = rule.pattern.match(match.string, match.start(), gap)
+        if fewer is not None:
+            yield fewer
+
+
+def _mask_across_lines(text: str, found: Counter[str]) -> str:
+    lines = text.split("\n")
+    number = 0
+    while number < len(lines) - 1:
+        across = _find_across(lines[number : number + JOINED_LINES])
+        if across is None:
+            number += 1
+            continue
+        rule, match, taken = across
+        found[rule.kind] += 1
+        rest = match.string[match.end() :]
+        space = "" if rest[:1] in ("", " ") else " "
+        lines[number : number + taken] = [match.string[: match.start()] + match.expand(rule.replacement) + space + rest]
+    return "\n".join(lines)
+
+
+def _find_across(lines: list[str]) -> tuple[Rule, re.Match[str], int] | None:
+    """A match that starts in the first line and ends in a later one, and over how many lines it runs.
+
+    One that takes in whole lines is better than one that ends within a line, where it may have swallowed a word.
+    """
+    doubtful = None
+    for taken in range(len(lines), 1, -1):
+        joined = "".join(lines[:taken])
+        before_last = len(joined) - len(lines[taken - 1])
+        for rule in _candidates(joined):
+            if not rule.across_lines:
+                continue
+            for match in rule.pattern.finditer(joined):
+                if match.start() >= len(lines[0]):
+                    break
+                if match.end() <= before_last or not _goes_on(rule, match, lines[0]):
+                    continue
+                if match.end() == len(joined):
+                    return rule, match, taken
+                if rule.kind not in WHOLE_LINES_ONLY and not rule.pattern.search(lines[0], match.start()):
+                    doubtful = doubtful or (rule, match, taken)
+    return doubtful
+
+
+def _goes_on(rule: Rule, match: re.Match[str], first_line: str) -> bool:
+    """Whether the later lines belong to the value: they do where it is none without them, or they look like chance."""
+    if rule.check is not None and not rule.check(match):
+        return False
+    later = match.string[len(first_line) : match.end()]
+    return rule.pattern.search(first_line, match.start()) is None or bool(_LIKE_CHANCE.match(later))
