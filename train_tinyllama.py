@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
 
     files = data.read(run.data_dir)
     base = base_models.locate(run.base_model)
-    compute = base_models.choose_compute(run.quantization, run.device)
+    compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
     tokenizer = base_models.load_tokenizer(base)
     encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
     model = lora.add_adapter(base_models.load_model(base, compute), run)

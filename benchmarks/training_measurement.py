@@ -106,7 +106,7 @@ def measure(job: Job, scratch: Path) -> Measurement:
         wandb="off",
     )
     base = base_models.locate(job.base_model)
-    own = base_models.choose_compute(run.quantization, run.device)
+    own = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
     compute = replace(own, dtype=getattr(torch, job.dtype)) if job.dtype else own
     lesson = training_recipes.Lesson(run, base, compute, base_models.load_tokenizer(base), records.read(job.train))
 

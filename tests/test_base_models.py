@@ -48,6 +48,17 @@ def test_the_cpu_computes_in_float32_quantised_or_not(no_accelerator, quantizati
     assert base_models.choose_compute(quantization) == Compute(torch.device("cpu"), torch.float32, quantization)
 
 
+@pytest.mark.parametrize("instructions", [{"amx_bf16": True}, {"avx512_bf16": True}, {"avx2": True}, {}])
+def test_the_cpu_trains_in_bfloat16_where_it_multiplies_it(no_accelerator, monkeypatch, instructions):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    dtype = torch.bfloat16 if any(name.endswith("bf16") for name in instructions) else torch.float32
+    assert base_models.choose_compute("nf4", training=True).dtype == dtype
+    assert base_models.choose_compute("nf4").dtype == torch.float32
+    assert base_models.choose_compute("nf4", dtype="float32", training=True).dtype == torch.float32
+    with pytest.raises(UserError, match="float16 needs a GPU"):
+        base_models.choose_compute("nf4", dtype="float16", training=True)
+
+
 @pytest.mark.parametrize(
     ("capability", "dtype"),
     [

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Quantization = Literal["nf4", "int8", "none"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 HUB_TIMEOUT_S = 5
 
@@ -79,9 +80,12 @@ def load_tokenizer(base: BaseModel) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def choose_compute(quantization: Quantization, device: str = "auto") -> Compute:
+def choose_compute(
+    quantization: Quantization, device: str = "auto", dtype: Dtype = "auto", *, training: bool = False
+) -> Compute:
     """The device to use and its dtype: bfloat16 on CUDA from capability 8.0 on, float16 below (a T4 or V100 only
-    emulates bfloat16, however `torch.cuda.is_bf16_supported` answers), float32 on the CPU and on Apple's MPS.
+    emulates bfloat16, however `torch.cuda.is_bf16_supported` answers), float32 on the CPU and on Apple's MPS. Training
+    takes bfloat16 on a CPU that multiplies it; what is measured or answered there stays in float32.
 
     bitsandbytes has no MPS kernels, so there the base stays unquantised.
     """
@@ -97,12 +101,23 @@ def choose_compute(quantization: Quantization, device: str = "auto") -> Compute:
             where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         elif torch.cuda.device_count() > 1:
             console.warn(f"{torch.cuda.device_count()} GPUs are visible and one is used; `accelerate launch` uses all")
-        dtype = torch.bfloat16 if torch.cuda.get_device_capability(where)[0] >= 8 else torch.float16
-        return Compute(where, dtype, quantization)
+        best = torch.bfloat16 if torch.cuda.get_device_capability(where)[0] >= 8 else torch.float16
+    else:
+        best = torch.bfloat16 if training and where.type == "cpu" and cpu_multiplies_bfloat16() else torch.float32
     if where.type == "mps" and quantization != "none":
         console.warn("bitsandbytes does not run on MPS: the base model stays unquantised and takes more memory")
-        return Compute(where, torch.float32, "none")
-    return Compute(where, torch.float32, quantization)
+        quantization = "none"
+    if dtype == "float16" and where.type == "cpu":
+        raise UserError("float16 needs a GPU; leave --dtype at auto")
+    return Compute(where, best if dtype == "auto" else getattr(torch, dtype), quantization)
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for it; without them, bfloat16 is about a hundred times slower than float32."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:

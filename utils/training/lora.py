@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel, set_seed
 
 from utils.console import UserError
-from utils.training.dropout import ByteDropout
+from utils.training import fused_lora, packed_attention
 from utils.training.settings import TrainingSettings
 
 
@@ -19,6 +18,8 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
     Raises UserError when every weight of a quantised model is to be trained.
     """
     set_seed(settings.seed)
+    if model.device.type == "cpu":
+        packed_attention.use(model)
     if settings.method == "full":
         if settings.quantization != "none":
             raise UserError("--method full trains every weight, and quantised ones can't be: add --quantization none")
@@ -40,13 +41,6 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
-    if model.device.type == "cpu" and settings.method != "dora":  # DoRA looks into its dropout layer
-        _use_cheap_dropout(adapted, settings.lora_dropout)
+    if model.device.type == "cpu" and settings.method != "dora":  # DoRA's update is no plain product
+        fused_lora.fuse(adapted, settings.lora_dropout)
     return adapted
-
-
-def _use_cheap_dropout(model: PeftModel, probability: float) -> None:
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            for name in module.lora_dropout:
-                module.lora_dropout[name] = ByteDropout(probability)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from utils.base_models import Dtype, Quantization
+
 AtLeastOne = Annotated[int, Meta(ge=1)]
 
 
@@ -25,10 +27,14 @@ class TrainingSettings:
         "models/finetuned"
     )
     quantization: Annotated[
-        Literal["nf4", "int8", "none"], Meta(description="Frozen base weights in 4 bits, 8 bits, or as they are.")
+        Quantization, Meta(description="Frozen base weights in 4 bits, 8 bits, or as they are.")
     ] = "nf4"
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], Meta(description="Where to train; auto takes the fastest there is.")
+    ] = "auto"
+
+    dtype: Annotated[
+        Dtype, Meta(description="Of activations and products; auto takes the fastest that the device has.")
     ] = "auto"
 
     method: Annotated[
