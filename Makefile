@@ -5,13 +5,16 @@ BIN := .venv/bin
 QUICK := data/quickstart
 QUICK_ADAPTER := models/quickstart
 
-.PHONY: quickstart test test-all lint clean
+.PHONY: quickstart doctor test test-all lint notebook clean
 
 quickstart: .venv/installed ## sample server in, tested adapter out, on the CPU
 	$(BIN)/python prepare_training_data.py --source data/sample --persona rohan --output-dir $(QUICK)
 	$(BIN)/python train_tinyllama.py --config configs/cpu-starter.yaml --data-dir $(QUICK) \
 		--output-dir $(QUICK_ADAPTER) --max-steps 48 --resume
-	$(BIN)/python test_model_loading.py --adapter $(QUICK_ADAPTER) --test-file $(QUICK)/test.jsonl
+	$(BIN)/python test_model_loading.py --adapter $(QUICK_ADAPTER) --test-file $(QUICK)/test.jsonl --quick
+
+doctor: .venv/bin/python ## can this machine train? what to mend if not
+	@$(BIN)/python -m utils.doctor
 
 test: .venv/installed-tests ## the quick, hermetic tests
 	$(BIN)/python -m pytest -n 2
@@ -23,8 +26,13 @@ lint: .venv/installed-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+notebook: .venv/installed-tests ## makes the Colab notebook from train_colab.py
+	$(BIN)/jupytext --to notebook --update --output notebooks/train_colab.ipynb \
+		--update-metadata '{"accelerator": "GPU", "colab": {"gpuType": "T4"}, "kernelspec": {"name": "python3", "display_name": "Python 3"}}' \
+		train_colab.py
+
 clean: ## removes what the project made; data/raw stays
-	rm -rf .venv data/processed $(QUICK) models/quickstart models/finetuned models/tinyllama-finetuned
+	rm -rf .venv data/processed data/colab $(QUICK) models/quickstart models/finetuned models/tinyllama-finetuned
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,76 +1,176 @@
 # %% [markdown]
 # # Train on Colab
-# TinyLlama with LoRA over a 4-bit base, on a free T4 or better. Checkpoints go to Google Drive where it is mounted, so
-# a disconnect costs minutes: run every cell again and training goes on. Runs as a plain script, too.
 
-# %% Settings
-"""Fine-tune TinyLlama in Google Colab, safe against disconnects; also a plain script.
+# %% [markdown]
+"""
+A Discord history in, a small chat model out that answers like one person in it: the training on Google Colab.
 
-    python train_colab.py
+Run all cells (Runtime > Run all). As it stands, this trains TinyLlama on an invented sample server; for your own
+history, change SOURCE and PERSONA in the first cell. Ask the people in it first: their words will be in the model.
 
-Open it in Colab cell by cell, or run it as it is. Upload train.jsonl, validation.jsonl and test.jsonl (made by
-prepare_training_data.py) into DATA_DIR first. --help lists every setting.
+What it costs: a GPU session, for which a free T4 should do with the settings below, and some space on Google Drive if
+you let it use that. How long it takes is measured on your data before the training starts. Your history stays in your
+session and on your Drive. Weights & Biases gets numbers only, and only if you log in to it.
+
+Sessions end without a word. Run all cells again, in the same session or a new one: training goes on from the newest
+checkpoint on Drive, and what is finished is not done twice.
+
+The same file is a plain script, `python train_colab.py`; `--help` lists every setting.
 """
 
-import sys
-from pathlib import Path
+# %% [markdown]
+# ## Settings
+# The ones that people change. Any setting that `--help` lists may stand here, in capitals.
 
-from utils import base_models, console, settings
-from utils.training.settings import TrainingSettings
+# %%
+REPOSITORY = None  # "https://github.com/OWNER/NAME" of your copy of the project, where the notebook is on its own
+DRIVE_FOLDER = "rohanai"  # in My Drive: uploads, checkpoints and adapter outlive the session; None uses no Drive
 
-BASE_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
-DATA_DIR = "data/processed"
-OUTPUT_DIR = "models/tinyllama-finetuned"  # moved to Google Drive where it is mounted
+SOURCE = "data/sample"  # an export, a zip or a folder, such as one on Drive; "upload"; None: DATA_DIR is prepared
+PERSONA = "rohan"  # whose replies to learn: a user id or a name; None lists the most active authors
+PREPARE_FLAGS = ()  # more for prepare_training_data.py: ("--exclude-authors", "ines")
+TEST_FLAGS = ()  # more for test_model_loading.py: ("--quick",)
+
+BASE_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # or "starter": 135M, without a GPU
+DATA_DIR = "data/colab"
+OUTPUT_DIR = "models/tinyllama-finetuned"  # in DRIVE_FOLDER, where there is a Drive
 
 LEARNING_RATE = 2e-4
 BATCH_SIZE = 4
 GRADIENT_ACCUMULATION_STEPS = 4
 MAX_LENGTH_TOKENS = 512
 EPOCHS = 3
-SAVE_EVERY_STEPS = 20
-RESUME = True  # after a disconnect, run every cell again
+SAVE_EVERY_MINUTES = 5.0  # what a lost session costs at most
+RESUME = True  # go on after a disconnect
+RESTART = False  # True drops what was trained and starts over, after a change of settings or data
 
+# %% [markdown]
+# ## The project
+# A notebook that was opened on its own gets the project's files; one that lies in the project uses them.
 
-# %% Drive: what must outlive the session
-def on_drive(output_dir: str) -> str:
-    """The folder of that name on Google Drive in Colab, `output_dir` itself anywhere else."""
-    if "google.colab" not in sys.modules:
-        return output_dir
-    from google.colab import drive
+# %%
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-    drive.mount("/content/drive")
-    return str(Path("/content/drive/MyDrive/rohanai") / output_dir)
+if "__file__" not in globals():  # a notebook
+    places = [Path(), Path(".."), Path("rohanai")]
+    found = [place for place in places if (place / "train_colab.py").exists()]
+    if not found and REPOSITORY is None:
+        raise SystemExit("name REPOSITORY in the first cell, or upload the project as the folder rohanai")
+    if not found:
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "rohanai"], check=True)
+    elif found[0] == Path("rohanai") and (found[0] / ".git").exists():
+        subprocess.run(["git", "-C", "rohanai", "pull", "--quiet", "--ff-only"], check=False)
+    os.chdir(found[0] if found else "rohanai")
+    sys.path.insert(0, str(Path.cwd()))
 
+# %% [markdown]
+# ## Packages
+# Installs the pinned versions in Colab. Colab's own torch stays, since it fits the GPU.
 
-# %% Train
-def main(argv: list[str] | None = None) -> None:
-    constants = globals() | {"OUTPUT_DIR": on_drive(OUTPUT_DIR)}
-    chosen = settings.resolve(TrainingSettings, constants, argv)
-    run = chosen.values
-    settings.show(chosen)
+# %%
+from utils import colab
 
-    console.quiet_libraries()
-    from utils.training import artifacts, checkpoints, data, lora, preflight
-    from utils.training import run as training
+colab.install_requirements(Path("requirements.txt"))
 
-    files = data.read(run.data_dir)
-    base = base_models.locate(run.base_model)
-    compute = base_models.choose_compute(run.quantization, run.device)
-    tokenizer = base_models.load_tokenizer(base)
-    encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
-    model = lora.add_adapter(base_models.load_model(base, compute), run)
-    identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
-    start = checkpoints.starting_point(run, identity)
-    fit = preflight.measure(model, encoded, run, compute, start)
-    preflight.show(fit, encoded, compute)
-    if run.dry_run:
-        return
-    trainer = training.build(model, tokenizer, encoded, run, compute, identity, fit)
-    results = training.train(trainer, run, start)
-    artifacts.save(model, tokenizer, run, base, identity, results)
-    artifacts.report(run, results)
+# %%
+from dataclasses import replace
 
+from utils import base_models, console, settings
+from utils.training.colab_settings import ColabSettings
 
-# %% Go
-if __name__ == "__main__":
-    console.run(lambda: main([] if "google.colab" in sys.modules else None))
+console.run_cells()
+chosen = settings.resolve(ColabSettings, globals(), colab.arguments())
+wanted, run = chosen.values, chosen.values.training
+settings.show(chosen)
+
+# %% [markdown]
+# ## The runtime
+# A T4 or V100 computes in float16, an L4, an A100 or newer in bfloat16, and without a GPU it is float32 on the CPU.
+
+# %%
+console.quiet_libraries()
+
+compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
+colab.show_runtime(compute)
+
+# %% [markdown]
+# ## Google Drive
+# Keeps uploads, checkpoints and the adapter when the session ends. Colab asks for permission.
+
+# %%
+storage = colab.storage(wanted.drive_folder)
+run = replace(run, output_dir=storage / run.output_dir)
+console.say(f"checkpoints and adapter go to {run.output_dir.absolute()}")
+
+# %% [markdown]
+# ## The data
+# Turns the history into records; read some of `train.jsonl` before you train on it. This cell and the test below show
+# messages: Edit > Clear all outputs before you share the notebook.
+
+# %%
+if wanted.source:
+    source = colab.choose_source(wanted.source, storage / "data/raw")
+    persona = ["--persona", wanted.persona] if wanted.persona else []
+    command = ["prepare_training_data.py", "--source", source, *persona, "--output-dir", run.data_dir]
+    colab.run_script(*command, *wanted.prepare_flags)
+
+# %%
+from utils.training import artifacts, checkpoints, data, lora, monitoring, preflight
+from utils.training import run as training
+
+files = data.read(run.data_dir)
+base = base_models.locate(run.base_model)
+tokenizer = base_models.load_tokenizer(base)
+encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
+
+# %% [markdown]
+# ## Preflight
+# Loads the base (the first time it is fetched), and measures on your longest records what fits and how long it takes.
+
+# %%
+model = trainer = None  # of an earlier run of these cells
+colab.free_memory()
+model = lora.add_adapter(base_models.load_model(base, compute), run)
+identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
+start = checkpoints.starting_point(run, identity)
+fit = preflight.measure(model, encoded, run, compute, start)
+preflight.show(fit, encoded, compute)
+if run.dry_run:
+    sys.exit()
+
+# %% [markdown]
+# ## Training
+# The stop button finishes the step and saves; run the cell again to go on.
+
+# %%
+start = checkpoints.starting_point(run, identity)  # again: this cell may have run before
+if start is None and monitoring.adapter_update_norm(model) > 0:
+    raise console.UserError("this model has been trained on, and nothing was saved: run the cell Preflight again")
+trainer = training.build(model, tokenizer, encoded, run, compute, identity, fit)
+results = training.train(trainer, run, start)
+artifacts.save(model, tokenizer, run, base, identity, results)
+artifacts.report(run, results)
+
+# %% [markdown]
+# ## Did it help?
+# The curves of the training, then the base and the tuned model on conversations that neither was trained on.
+
+# %%
+colab.show_files([run.output_dir / "training.png"])
+
+# %%
+test_file = run.data_dir / "test.jsonl"
+if test_file.exists():
+    command = ["test_model_loading.py", "--adapter", run.output_dir, "--test-file", test_file, "--device", run.device]
+    colab.run_script(*command, *wanted.test_flags, exit_codes=(0, 1))  # 1: a check failed, and it says which
+    colab.show_files([run.output_dir / "evaluation.html"])
+
+# %% [markdown]
+# ## Take it home
+# The adapter as a zip, without checkpoints and without any message.
+
+# %%
+colab.download(colab.pack(run.output_dir))

@@ -92,10 +92,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="rounds; each trains every way once")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--quick", action="store_true", help="8 records, one round, no trial of dtypes")
+    parser.add_argument("--quick", action="store_true", help="16 records, one round, no trial of dtypes")
     arguments = parser.parse_args(argv)
     if arguments.quick:
-        arguments.records = arguments.held_out = 8
+        arguments.records = arguments.held_out = 16
         arguments.repeats = 1
     return arguments
 
@@ -146,9 +146,7 @@ def dtypes_to_try(device: str) -> list[Dtype]:
 
     if device == "cuda":
         return ["bfloat16"] if torch.cuda.get_device_capability()[0] >= 8 else ["float16", "float32"]
-    features = torch.cpu.get_capabilities()
-    # Without these instructions, bfloat16 is about a hundred times slower than float32.
-    return ["float32", "bfloat16"] if features.get("amx_bf16") or features.get("avx512_bf16") else ["float32"]
+    return ["bfloat16", "float32"] if base_models.cpu_multiplies_bfloat16() else ["float32"]
 
 
 def describe(data_dir: Path, train: Sequence[Record], held_out: Sequence[Record], base_model: str) -> None:

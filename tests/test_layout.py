@@ -110,7 +110,7 @@ def test_what_prepares_data_never_names_a_training_library():
         assert not {name.split(".")[0] for name in imported_by(path)} & HEAVY, shown(path)
 
 
-@pytest.mark.parametrize("name", sorted({*STAGE} - {"prepare_training_data"}))
+@pytest.mark.parametrize("name", sorted({*STAGE} - {"prepare_training_data", "train_colab"}))
 def test_heavy_imports_stand_inside_main(name):
     path = ROOT / f"{name}.py"
     assert not at_import(path) & HEAVY
@@ -118,6 +118,16 @@ def test_heavy_imports_stand_inside_main(name):
         node for node in ast.parse(path.read_text(encoding="utf-8")).body if getattr(node, "name", "") == "main"
     )
     assert any(name.startswith(f"utils.{STAGE[path.stem]}.") for name in imported(main))
+
+
+def test_the_script_of_cells_knows_its_settings_before_anything_heavy():
+    """train_colab.py has no main: it is a notebook, and runs from top to bottom."""
+    path = ROOT / "train_colab.py"
+    assert not at_import(path) & HEAVY
+    cells = ast.parse(path.read_text(encoding="utf-8")).body
+    resolved = next(index for index, cell in enumerate(cells) if "settings.resolve(" in ast.unparse(cell))
+    before = {name for cell in cells[:resolved] for name in imported(cell) if name.startswith("utils.training.")}
+    assert before == {"utils.training.colab_settings.ColabSettings"}
 
 
 def test_preparing_loads_no_training_library():

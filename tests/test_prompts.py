@@ -259,3 +259,34 @@ def test_a_generation_prompt_that_the_reply_does_not_follow_is_refused(with_temp
         f"the chat template of {thinking.name_or_path} does not start a reply where its generation prompt ends; use a"
         " base model with a plainer template"
     )
+
+
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
+
+def test_a_template_without_a_system_role_gets_the_system_prompt_in_the_first_user_turn(with_template):
+    gemma = with_template(GEMMA)
+    gemma.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    encoded = prompts.encode(EVERYDAY, gemma)
+    ((start, _),) = encoded.replies
+    assert prompt_ids(EVERYDAY, gemma) == list(encoded.input_ids[:start])
+    told = gemma.decode(encoded.input_ids[:start], clean_up_tokenization_spaces=False)
+    assert told.startswith(
+        "<start_of_turn>user\nYou are Rohan.\n\nhi<end_of_turn>\n<start_of_turn>model\nhey 😀<end_of"
+    )
+    assert told.count("You are Rohan.") == 1
+    assert supervised_text(encoded, gemma) == EVERYDAY.output.strip() + "<end_of_turn>"
+
+
+def test_a_template_that_renders_no_chat_at_all_is_one_line(with_template):
+    stubborn = with_template("{{ raise_exception('only documents') }}")
+    with pytest.raises(UserError, match=r"the chat template of .* can't render a chat: only documents"):
+        prompts.encode(EVERYDAY, stubborn)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from safetensors.torch import load_file, save_file
 
 import test_model_loading
 from utils import base_models, console, records
-from utils.evaluation.generation import Reply
-from utils.evaluation.report import Answered, check
-from utils.evaluation.scoring import ReplyScore
-from utils.records import Record
+from utils.records import Record, Source
 
 
 @pytest.fixture
@@ -47,6 +44,10 @@ def evaluation(folder: Path) -> dict:
     return json.loads((folder / "evaluation.json").read_text())
 
 
+def metric(report: dict, name: str) -> dict:
+    return next(each for each in report["metrics"] if each["name"] == name)
+
+
 def unlearn(folder: Path) -> None:
     """Turns what the adapter learned around, and makes its manifest agree."""
     weights = load_file(folder / "adapter_model.safetensors")
@@ -59,72 +60,102 @@ def unlearn(folder: Path) -> None:
     (folder / "training.json").write_text(json.dumps(manifest))
 
 
-def test_an_adapter_that_learned_passes(run, adapter_folder, held_out, capsys):
+@pytest.fixture
+def many_conversations(data_dir, held_out) -> Path:
+    """A test file with the memorised reply in as many conversations as a verdict needs."""
+    path = data_dir / "many.jsonl"
+    records.write(path, [replace(held_out, source=Source(conversation=f"1/{number}")) for number in range(32)])
+    return path
+
+
+def test_an_adapter_that_answers(run, adapter_folder, held_out, capsys):
     assert run() == 0
     shown = capsys.readouterr().out
     report = evaluation(adapter_folder)
-    assert report["passed"] is True
-    assert [check["passed"] for check in report["checks"]] == [True] * 4
-    assert report["tuned"]["perplexity"] < report["base"]["perplexity"]
-    assert report["held_out_replies"] == 1
-    assert report["held_out_tokens"] == 6
-    assert report["generation"]["replies"] == 1
+    assert (report["passed"], report["verdict"]) == (True, "too little to tell")
+    assert report["held_out"] == {"replies": 1, "conversations": 1, "tokens": 6}
+    assert len(report["checks"]) == 5 and all(check["passed"] for check in report["checks"])
+    assert metric(report, "perplexity")["tuned"] < metric(report, "perplexity")["base"]
+    assert report["generation"]["replies"] == 1 and report["generation"]["tokens_per_s"] > 0
     assert f"tuned    {held_out.output}" in shown
     assert f"true     {held_out.output}" in shown
-    assert "FAIL" not in shown
-    assert str(adapter_folder / "evaluation.json") in shown.replace("\n", "")
+    assert shown.splitlines()[-1] == f"page    {adapter_folder / 'evaluation.html'}"
 
 
-def test_the_report_holds_no_message_text(run, adapter_folder, held_out):
+def test_the_page_holds_the_replies_and_the_json_no_text(run, adapter_folder, held_out):
     run()
     text = (adapter_folder / "evaluation.json").read_text()
     assert held_out.output not in text
     assert held_out.instruction not in text
+    page = (adapter_folder / "evaluation.html").read_text()
+    assert page.count(held_out.output) == 2  # the person's and the tuned model's
+    assert page.count('class="conversation"') == 1
 
 
-def test_an_adapter_that_made_it_worse_fails(run, adapter_folder, capsys):
-    unlearn(adapter_folder)
-    assert run() == 1
+def test_an_adapter_that_learned_helped(run, adapter_folder, many_conversations):
+    assert run("--prompts", "2", "--training-records", "0", test_file=many_conversations) == 0
     report = evaluation(adapter_folder)
-    assert report["passed"] is False
-    assert report["checks"][0] == {
-        "name": "perplexity on held-out replies fell",
-        "passed": False,
-        "detail": f"{report['base']['perplexity']:.2f} base, {report['tuned']['perplexity']:.2f} tuned",
-    }
-    assert "FAIL  perplexity on held-out replies fell" in capsys.readouterr().out
+    assert report["verdict"] == "helped"
+    assert report["held_out"]["conversations"] == 32
+    low, high = metric(report, "perplexity")["interval"]
+    assert low <= metric(report, "perplexity")["difference"] <= high < 0
+    assert report["memorization"] is None
+    assert "whether it repeats its training data: left out" in report["unchecked"]
 
 
-def test_a_model_that_never_comes_to_an_end_fails(run, adapter_folder):
+def test_an_adapter_that_made_it_worse_hurt(run, adapter_folder, many_conversations, capsys):
+    unlearn(adapter_folder)
+    assert run("--prompts", "2", "--training-records", "0", test_file=many_conversations) == 1
+    report = evaluation(adapter_folder)
+    assert (report["passed"], report["verdict"]) == (False, "hurt")
+    assert "The training hurt" in capsys.readouterr().out
+
+
+def test_a_model_that_never_comes_to_an_end_fails(run, adapter_folder, capsys):
     assert run("--max-new-tokens", "2") == 1
     failed = [check["name"] for check in evaluation(adapter_folder)["checks"] if not check["passed"]]
     assert failed == ["replies come to an end"]
+    assert "Failed: replies come to an end" in capsys.readouterr().out
 
 
-FINE = Reply("hello there", tokens=4, ended=True, seconds=0.1)
+def test_the_leak_test_looks_at_the_training_records_beside(run, adapter_folder, data_dir, held_out):
+    leaked = replace(held_out, output="okay but hear me out")
+    records.write(data_dir / "train.jsonl", [leaked])
+    run()
+    report = evaluation(adapter_folder)
+    assert report["memorization"]["metrics"]
+    assert any("has changed since, or is another" in line for line in report["unchecked"])
 
 
-@pytest.mark.parametrize(
-    ("replies", "tuned_nll", "failed"),
-    [
-        ([FINE, FINE], 2.0, []),
-        ([FINE, FINE], 3.0, ["perplexity on held-out replies fell"]),
-        ([FINE, FINE], float("nan"), ["perplexity on held-out replies fell"]),
-        ([FINE, replace(FINE, text="")], 2.0, ["no reply is empty"]),
-        ([FINE, replace(FINE, ended=False)], 2.0, []),
-        ([replace(FINE, ended=False)], 2.0, ["replies come to an end"]),
-        ([FINE, replace(FINE, text="hello<|im_start|>user")], 2.0, ["no control tokens in a reply"]),
-        ([FINE, replace(FINE, text="hello</s>")], 2.0, ["no control tokens in a reply"]),
-    ],
-)
-def test_each_check_fails_for_its_own_fault(replies, tuned_nll, failed, held_out):
-    answered = [Answered(held_out, FINE, reply) for reply in replies]
-    checks = check([ReplyScore(3.0, 1)], [ReplyScore(tuned_nll, 1)], answered)
-    assert [each.name for each in checks if not each.passed] == failed
+def test_without_training_records_it_says_so(run, adapter_folder, data_dir):
+    (data_dir / "train.jsonl").unlink()
+    assert run() == 0
+    report = evaluation(adapter_folder)
+    assert report["memorization"] is None
+    assert any("--train-file" in line for line in report["unchecked"])
+
+
+def test_quick_says_what_it_left_out(run, adapter_folder, many_conversations):
+    assert run("--quick", test_file=many_conversations) == 0
+    report = evaluation(adapter_folder)
+    assert report["verdict"] == "helped"
+    assert report["held_out"]["replies"] == 30
+    assert report["memorization"] is None
+    assert any("--quick leaves that out" in line for line in report["unchecked"])
+    assert any("2 more held-out replies" in line for line in report["unchecked"])
+
+
+def test_a_plain_base_has_nothing_to_be_compared_with(run, tiny_base, tmp_path):
+    assert run("--output-dir", str(tmp_path / "found"), adapter=tiny_base) in (0, 1)  # random weights say anything
+    report = evaluation(tmp_path / "found")
+    assert report["verdict"] == "no base to compare with"
+    assert report["base"] is None and metric(report, "perplexity")["base"] is None
+    assert "reply base" not in (tmp_path / "found" / "evaluation.html").read_text()
+    assert not (tiny_base / "evaluation.json").exists()
 
 
 def test_the_base_can_be_quantised_for_the_test(run, adapter_folder):
-    assert run("--quantization", "nf4") == 0
+    assert run("--quantization", "nf4", "--training-records", "0") == 0
     assert evaluation(adapter_folder)["passed"]
 
 
@@ -134,12 +165,19 @@ def test_two_runs_report_the_same(run, adapter_folder, data_dir, conversation):
     def figures() -> dict:
         run("--temperature", "0.7", "--records", "2")
         report = evaluation(adapter_folder)
-        del report["generation"]  # a speed
-        return report
+        return {name: found for name, found in report.items() if name not in ("generation", "seconds")}  # speeds
 
     first = figures()
-    assert first["held_out_replies"] == 2
+    assert first["held_out"]["replies"] == 2
     assert figures() == first
+
+
+def test_a_chat_writes_no_report(run, adapter_folder, monkeypatch, capsys):
+    lines = iter(["is soup a drink?", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    assert run("--chat") == 0
+    assert "okay but hear me out" in capsys.readouterr().out
+    assert not (adapter_folder / "evaluation.json").exists()
 
 
 @pytest.fixture
@@ -208,3 +246,10 @@ def test_replies_that_do_not_fit_the_length_limit(refused, data_dir):
 
 def test_an_unknown_setting(refused):
     assert refused("--adaptor", "x") == "unknown setting --adaptor; did you mean --adapter?"
+
+
+def test_findings_that_can_not_be_written(refused, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert refused("--output-dir", str(tmp_path / "file")) == (
+        f"can't write to {tmp_path / 'file'}; name another folder with --output-dir"
+    )

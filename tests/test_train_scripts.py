@@ -18,7 +18,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import train_colab
 import train_model
 import train_tinyllama
 from utils.console import UserError
@@ -36,7 +35,7 @@ def arguments(tiny_base, data_dir, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("script", [train_tinyllama, train_model, train_colab])
+@pytest.mark.parametrize("script", [train_tinyllama, train_model])
 def test_a_run_leaves_an_adapter_that_plain_peft_loads(script, arguments, tiny_base, tmp_path, capsys):
     script.main(arguments)
     folder = tmp_path / "adapter"

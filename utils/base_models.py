@@ -56,6 +56,7 @@ def locate(name: str) -> BaseModel:
                 f"no base model in {folder}: it has no config.json; name a model's folder, a hub id or starter"
             )
         return BaseModel(name, str(folder))
+    _check_hub_id(name)
     if _hub_reachable():
         return BaseModel(name, name)
     if _in_hub_cache(name):
@@ -207,6 +208,16 @@ def _one_line_errors(base: BaseModel) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"can't load the base model {base.name}: {reason}") from error
+
+
+def _check_hub_id(name: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise UserError(f"{name!r} is neither a folder nor a hub id (OWNER/NAME) nor starter") from None
 
 
 def _hub_reachable() -> bool:

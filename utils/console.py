@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -19,12 +20,17 @@ from rich.progress import (
 )
 from rich.table import Table
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+# A notebook gets plain lines: rich would make each a page of its own, and Jupyter claims to be a terminal in colour.
+out = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
+err = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=sys.stderr.isatty(), stderr=True)
 
 
 class UserError(Exception):
     """A mistake that the user can mend: one line that says what, where and how to fix it."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook, where there is no `run` around a cell."""
+        return [_error_line(self)]
 
 
 def run(main: Callable[[], object]) -> None:
@@ -32,11 +38,31 @@ def run(main: Callable[[], object]) -> None:
     try:
         main()
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(_error_line(error), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
+
+
+def run_cells() -> None:
+    """From here on does for a script of cells, which has no `main`, what `run` does for the others."""
+    sys.excepthook = _end_script
+
+
+def _end_script(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def again() -> None:
+        raise error
+
+    if isinstance(error, UserError | KeyboardInterrupt):
+        run(again)
+    sys.__excepthook__(kind, error, traceback)
+
+
+def _error_line(error: UserError) -> str:
+    """One line; a name out of somebody else's file can't steer the terminal."""
+    printable = "".join(each if each.isprintable() else " " for each in str(error))
+    return f"error: {' '.join(printable.split())}"
 
 
 def quiet_libraries() -> None:
@@ -45,6 +71,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm in a notebook without ipywidgets
     if not err.is_terminal:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
@@ -79,7 +106,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: 
         grid.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(escape(str(cell)) for cell in row))
-    Console(highlight=False, emoji=False).print(grid)
+    Console(highlight=False, emoji=False, force_jupyter=False, force_terminal=out.is_terminal).print(grid)
 
 
 def escape(text: str) -> str:

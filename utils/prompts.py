@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
+from jinja2 import TemplateError
 
 from utils.console import UserError
 from utils.records import Record
@@ -59,10 +60,30 @@ def prompt_messages(record: Record) -> list[ChatMessage]:
 
 
 def render(messages: Sequence[ChatMessage], tokenizer: PreTrainedTokenizerBase, *, generation_prompt: bool) -> str:
-    """Applies the tokenizer's chat template to `messages`, whose text can't forge a control token or a role tag."""
-    special = special_token_pattern(tuple(sorted(set(tokenizer.all_special_tokens) | _added_tokens(tokenizer))))
+    """Applies the tokenizer's chat template to `messages`, whose text can't forge a control token or a role tag. Where
+    the template refuses a system role, as Gemma's does, the system prompt stands at the head of the first user turn.
+
+    Raises UserError when the template can't render such a chat at all.
+    """
+    special = control_pattern(tokenizer)
     safe = [{**message, "content": neutralise(message["content"], special).strip()} for message in messages]
-    return tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=generation_prompt)
+    try:
+        return tokenizer.apply_chat_template(safe, tokenize=False, add_generation_prompt=generation_prompt)
+    except TemplateError as refusal:
+        try:
+            folded = _without_system_role(safe)
+            return tokenizer.apply_chat_template(folded, tokenize=False, add_generation_prompt=generation_prompt)
+        except TemplateError:
+            raise UserError(
+                f"the chat template of {tokenizer.name_or_path} can't render a chat: {refusal}"
+            ) from refusal
+
+
+def _without_system_role(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    if [message["role"] for message in messages[:2]] != ["system", "user"]:
+        return list(messages)
+    system, first, *rest = messages
+    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}, *rest]
 
 
 def encode_prompt(messages: Sequence[ChatMessage], tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -145,6 +166,11 @@ def neutralise(text: str, special: re.Pattern[str]) -> str:
     `<|user|>`, which TinyLlama's template writes as plain text."""
     text = special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
     return _ROLE_TAG.sub("< |", text)
+
+
+def control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """Whatever the tokenizer would read as a control token."""
+    return special_token_pattern(tuple(sorted(set(tokenizer.all_special_tokens) | _added_tokens(tokenizer))))
 
 
 @lru_cache(maxsize=8)

@@ -114,7 +114,7 @@ def _read_preset(path: Path) -> dict[str, Any]:
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
-    if isinstance(value, str | Path) and typing.get_args(_plain(hint))[:1] == (Path,):
+    if isinstance(value, str | Path) and _plain(hint) == tuple[Path, ...]:
         value = (value,)  # one path where there may be several
     try:
         return msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))

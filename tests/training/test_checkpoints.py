@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import shutil
+import os
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from utils.console import UserError
 from utils.training import checkpoints
@@ -38,15 +40,34 @@ def test_a_save_that_fails_midway_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
-def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "there is no space left"),
+        (OSError(errno.EROFS, "Read-only file system"), "it can't be written"),
+        (RuntimeError("PytorchStreamWriter failed writing file"), "there is no space left, or it can't be written"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "there is no space left"),
+        (Exception("No space left on device (os error 28)"), "there is no space left"),  # as tokenizers has it
+    ],
+)
+def test_a_disk_that_fails_is_one_line_and_keeps_the_last_checkpoint(tmp_path, error, reason):
     save(tmp_path, 10)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(UserError, match="no space left for a checkpoint"), checkpoints.staged(tmp_path, 20, RUN):
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+    refused = pytest.raises(UserError, match=f"can't write a checkpoint to .*: {reason};")
+    with refused, checkpoints.staged(tmp_path, 20, RUN):
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
     assert checkpoints.newest_intact(tmp_path, RUN).folder == tmp_path / "checkpoint-10"
 
 
-@pytest.mark.parametrize("damage", ["missing", "changed", "no manifest", "half a manifest"])
+def test_another_error_of_a_save_keeps_its_traceback(tmp_path):
+    with pytest.raises(RuntimeError, match="shape mismatch"), checkpoints.staged(tmp_path, 20, RUN):
+        raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "changed", "cut", "added", "no manifest", "half a manifest", "a list for a manifest", "no file listed"],
+)
 def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, capsys, damage):
     save(tmp_path, 10)
     newest = save(tmp_path, 20)
@@ -54,6 +75,17 @@ def test_a_damaged_checkpoint_is_named_and_skipped(tmp_path, capsys, damage):
         (newest / "optimizer.pt").unlink()
     elif damage == "changed":
         (newest / "adapter.bin").write_text("weighty")
+    elif damage == "cut":
+        os.truncate(newest / "optimizer.pt", 3)
+    elif damage == "added":
+        (newest / "pytorch_model.bin").write_text("foreign")
+    elif damage == "a list for a manifest":
+        (newest / checkpoints.MANIFEST).write_text("[]")
+    elif damage == "no file listed":
+        for name in ("optimizer.pt", "adapter.bin"):
+            (newest / name).unlink()
+        manifest = json.loads((newest / checkpoints.MANIFEST).read_text())
+        (newest / checkpoints.MANIFEST).write_text(json.dumps(manifest | {"sha256": {}}))
     elif damage == "no manifest":
         (newest / checkpoints.MANIFEST).unlink()
     else:

@@ -175,13 +175,35 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(build, monkeypatch)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(chat.model).items())
 
 
-def test_a_scaler_that_only_skips_stops_the_run(build, monkeypatch):
-    chat = build([SHORT], max_steps=1)
-    chat.accelerator.scaler = object()
-    monkeypatch.setattr(type(chat.accelerator), "optimizer_step_was_skipped", property(lambda _: True))
-    with pytest.raises(UserError, match="the float16 gradient scaler skipped 20 steps in a row"):
-        for _ in range(20):
-            chat._count_skipped_steps()
+@pytest.fixture
+def in_float16(monkeypatch):
+    """Lets a trainer compute as on a T4, with autocast to float16 and torch's gradient scaler, here on the CPU."""
+
+    def arrange(chat: ChatTrainer, first_scale: float) -> None:
+        chat.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=first_scale)
+        chat.accelerator.native_amp = True
+        monkeypatch.setattr(chat.accelerator.state, "_mixed_precision", "fp16")
+
+    return arrange
+
+
+def test_a_scaler_finds_its_scale_and_training_goes_on(build, in_float16):
+    chat = build([SHORT, LONGER], max_steps=16)
+    in_float16(chat, 2.0**24)
+    before = weights(chat.model)
+    chat.train()
+    assert chat.accelerator.scaler.get_scale() < 2.0**22  # the first steps were skipped
+    assert all(not torch.equal(before[name], tensor) for name, tensor in weights(chat.model).items() if "lora_" in name)
+    assert chat.evaluate()["eval_loss"] < chat.state.log_history[0]["eval_loss"]
+
+
+def test_a_scaler_that_only_skips_stops_the_run(build, in_float16):
+    chat = build([SHORT], max_steps=40)
+    in_float16(chat, 2.0**126)
+    before = weights(chat.model)
+    with pytest.raises(UserError, match="the float16 gradient scaler skipped 20 steps in a row at step 21"):
+        chat.train()
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(chat.model).items())
 
 
 @pytest.mark.parametrize("method", ["rslora", "dora"])

@@ -13,12 +13,14 @@ from utils.chatlogs.people import Person
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
 from utils.chatlogs.sources.export import is_id, unix_ms
 from utils.chatlogs.text import cleaning, privacy
+from utils.chatlogs.text.names import Pseudonyms
 from utils.chatlogs.turns import Reply
 from utils.records import Record
 
 UNNAMED = "the assistant"
 
 _WORD = re.compile(r"\w+")
+_CHANNEL_AND_MESSAGE = re.compile(r"[0-9]{1,20}/[0-9]{1,20}")
 
 
 def persona(name: str | None, records: int) -> Person:
@@ -27,12 +29,13 @@ def persona(name: str | None, records: int) -> Person:
 
 
 def write(
-    records: Sequence[Record], persona_name: str, settings: PrepareSettings
+    records: Sequence[Record], persona_name: str, settings: PrepareSettings, pseudonyms: Pseudonyms | None = None
 ) -> tuple[list[Reply], Counter[str], Counter[str]]:
     """The replies, why the others make none, and what was masked, by kind.
 
     SYSTEM_PROMPT is right if set, else the example's own, else the one that names the persona, if anybody is named. An
-    example without a time counts as older than every dated one, in the order of the files.
+    example without a time counts as older than every dated one, in the order of the files. With `pseudonyms` the names
+    of others are replaced, line by line, since a line may start with its speaker's.
     """
     replies: list[Reply] = []
     dropped: Counter[str] = Counter()
@@ -40,7 +43,10 @@ def write(
     named = default_system_prompt(persona_name) if persona_name != UNNAMED else ""
 
     def tidy(text: str) -> str:
-        text, found = privacy.mask(cleaning.clean(text, _nobody, _nobody))
+        text = cleaning.clean(text, _nobody, _nobody)
+        if pseudonyms is not None:
+            text = "\n".join(map(pseudonyms.replace, text.split("\n")))
+        text, found = privacy.mask(text)
         masked.update(found)
         return cleaning.split_control_tokens(text).strip()
 
@@ -79,7 +85,12 @@ def _source(raw: Record) -> msgspec.Struct:
     }
     timestamp = source.timestamp if _moment(source.timestamp, -1) >= 0 else ""
     confidence = min(1.0, max(0.0, source.confidence))
-    return msgspec.structs.replace(source, **ids, timestamp=timestamp, confidence=confidence)
+    conversation = source.conversation
+    if not _CHANNEL_AND_MESSAGE.fullmatch(conversation):  # a file's name, or whatever somebody wrote there
+        conversation = privacy.mask(conversation)[0]
+    return msgspec.structs.replace(
+        source, **ids, conversation=conversation, timestamp=timestamp, confidence=confidence
+    )
 
 
 def _moment(timestamp: str, number: int) -> int:
@@ -101,3 +112,17 @@ def _reason_against(record: Record, settings: PrepareSettings) -> str:
     if len(record.output) > settings.max_reply_characters:
         return "reply_too_long"
     return "" if record.source.confidence >= settings.min_confidence else "below_min_confidence"
+
+
+def warnings(records: Sequence[Record], settings: PrepareSettings) -> list[str]:
+    """What NAMES and EXCLUDE_AUTHORS can't reach in examples, in words."""
+    wanted = [
+        *(["NAMES"] if settings.names == "pseudonyms" else []),
+        *(["EXCLUDE_AUTHORS"] if settings.exclude_authors else []),
+    ]
+    if not (wanted and records):
+        return []
+    return [
+        f"{' and '.join(wanted)} can't know everybody in ready-made examples: known are those who wrote in the exports, "
+        "who start a line as `Name:`, or who stand after an @"
+    ]

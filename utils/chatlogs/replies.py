@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from utils.chatlogs import dialogues
+from utils.chatlogs import examples as ready_made
 from utils.chatlogs.pairing import continuations
 from utils.chatlogs.pairing.conversations import PairingSettings, build_exchanges
 from utils.chatlogs.people import Person, find_person
@@ -51,6 +52,7 @@ def collect(
     Raises UserError where there is nothing but the persona's own messages and no CONTINUATIONS are asked for, for an
     excluded author whom nobody, or several people, fit, and for the persona among them.
     """
+    people = {**people, **ready_made.speakers(examples, people, persona)}
     excluded = frozenset(find_person(people, name, "EXCLUDE_AUTHORS").id for name in settings.exclude_authors)
     if persona.id in excluded:
         raise UserError(f"the persona can't be among EXCLUDE_AUTHORS, but {persona.name} is")
@@ -100,7 +102,11 @@ def collect(
     if spoken_in and spoken_in == alone_in and not (settings.continuations or examples):
         raise UserError(continuations.no_prompts(persona.name))
     harvest.warnings += continuations.warnings(persona.name, len(alone_in), continued)
-    replies, dropped, masked = dialogues.write(examples, clean_name(persona.name), settings)
+    gone = ready_made.keys_of(people[one] for one in excluded) | ready_made.messages_by(connection, excluded, examples)
+    allowed = ready_made.without(examples, gone)
+    harvest.dropped["excluded_author"] += len(examples) - len(allowed)
+    harvest.warnings += dialogues.warnings(examples, settings)
+    replies, dropped, masked = dialogues.write(allowed, clean_name(persona.name), settings, writer.pseudonyms)
     harvest.replies += replies
     harvest.exchanges += len(examples)
     harvest.dropped.update(dropped)

@@ -1,49 +1,185 @@
-"""Replies of the model, drawn with a fixed seed."""
+"""Replies of a model: one loop streams a single reply to a chat and answers many prompts at once.
+
+`model.generate` has one random generator for a whole batch, so a drawn reply would depend on its neighbours, and no
+way to stop between two tokens. Here each prompt has a generator of its own, seeded by the prompt.
+
+B prompts in a batch, T tokens of the longest with what has been drawn so far, V the vocabulary.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, set_seed
+from tokenizers.decoders import DecodeStream
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import prompts
+from utils import console, prompts
+from utils.evaluation.results import Reply
 from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
 
 
 @dataclass(frozen=True)
-class Reply:
-    """`text` without control tokens; `tokens` includes the end-of-turn token; `ended` says that there was one before
-    the length limit; `seconds` is the wall time."""
+class Drawn:
+    """The next token of prompt `row`. `margin` says how far its logit leads the best other one's; below 0, chance
+    preferred it to a likelier one."""
 
-    text: str
-    tokens: int
-    ended: bool
-    seconds: float
+    row: int
+    token: int
+    margin: float
 
 
-def answer(model: PeftModel, tokenizer: PreTrainedTokenizerBase, record: Record, settings: EvaluationSettings) -> Reply:
-    """Answers a record's prompt; its true reply is not looked at."""
-    set_seed(settings.seed)
-    prompt = prompts.encode_prompt_within(record, tokenizer, settings.max_length_tokens)
-    input_ids = torch.tensor([prompt], device=model.device)
-    drawn = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-    ends = sorted(prompts.end_of_turn_ids(tokenizer))
+@dataclass
+class Completion:
+    """What a prompt is answered with: token ids with the end-of-turn token, each one's margin, and wall times since its
+    batch began."""
+
+    tokens: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Record],
+    settings: EvaluationSettings,
+    *,
+    batch_size: int = 8,
+    what: str = "replies",
+) -> list[Reply]:
+    """Answers every record's prompt, in order, prompts of similar length in one batch; true replies are not looked at.
+
+    A drawn reply follows from the seed and its own prompt, not from the order or from its neighbours.
+    """
+    prompt_ids = encode_prompts(records, tokenizer, settings)
+    by_length = sorted(range(len(records)), key=lambda index: len(prompt_ids[index]))
+    ends = prompts.end_of_turn_ids(tokenizer)
+    replies: dict[int, Reply] = {}
+    with console.progress("replies") as bar:
+        task = bar.add_task(what, total=len(records))
+        for first in range(0, len(by_length), batch_size):
+            batch = by_length[first : first + batch_size]
+            completions = complete(model, [prompt_ids[index] for index in batch], ends, settings)
+            replies |= {index: to_reply(each, tokenizer) for index, each in zip(batch, completions, strict=True)}
+            bar.advance(task, len(batch))
+    return [replies[index] for index in range(len(records))]
+
+
+def stream(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: Record, settings: EvaluationSettings
+) -> Iterator[str]:
+    """The reply to one record's prompt, piece by piece, as soon as a piece is whole characters."""
+    ends = prompts.end_of_turn_ids(tokenizer)
+    decoder = DecodeStream(skip_special_tokens=False)
+    started, space = False, ""
+    for (drawn,) in decode(model, encode_prompts([record], tokenizer, settings), ends, settings):
+        piece = None if drawn.token in ends else decoder.step(tokenizer.backend_tokenizer, drawn.token)
+        if not piece:
+            continue
+        piece = space + piece if started else piece.lstrip()
+        text = piece.rstrip()
+        space = piece[len(text) :]  # held back: a reply does not end in white space
+        if text:
+            started = True
+            yield text
+
+
+def decode(
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], ends: set[int], settings: EvaluationSettings
+) -> Iterator[list[Drawn]]:
+    """The next token of every prompt that has not ended, step by step, up to `settings.max_new_tokens` of them.
+
+    Prompts are padded on the left; positions count from a prompt's own first token and the mask hides the padding.
+    Prompts that have ended leave the batch. Nothing is held across a `yield` but the cache, so a caller may stop at any
+    step.
+    """
+    longest = max(map(len, prompt_ids))
+    device = model.device
+    input_ids = torch.tensor([[0] * (longest - len(ids)) + list(ids) for ids in prompt_ids], device=device)  # (B, T)
+    mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompt_ids], device=device)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    generators = [torch.Generator().manual_seed(_seed(ids, settings.seed)) for ids in prompt_ids]
+    rows = list(range(len(prompt_ids)))
+    cache = DynamicCache(config=model.config)
+    for _ in range(settings.max_new_tokens):
+        with torch.inference_mode():
+            logits = model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]  # (B, V)
+            tokens, margins = _choose(logits.float(), [generators[row] for row in rows], settings)
+        yield [Drawn(*each) for each in zip(rows, tokens, margins, strict=True)]
+        going_on = [index for index, token in enumerate(tokens) if token not in ends]
+        if not going_on:
+            return
+        with torch.inference_mode():
+            if len(going_on) < len(rows):
+                cache.batch_select_indices(torch.tensor(going_on, device=device))
+            rows = [rows[index] for index in going_on]
+            input_ids = torch.tensor([[tokens[index]] for index in going_on], device=device)
+            mask = torch.cat([mask[going_on], torch.ones_like(input_ids)], dim=1)
+            positions = mask.sum(1, keepdim=True) - 1
+
+
+def complete(
+    model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], ends: set[int], settings: EvaluationSettings
+) -> list[Completion]:
+    """Runs one batch to its end."""
+    completions = [Completion() for _ in prompt_ids]
     started_s = time.perf_counter()
-    with torch.inference_mode():
-        output = model.generate(
-            input_ids=input_ids,
-            attention_mask=torch.ones_like(input_ids),
-            max_new_tokens=settings.max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=tokenizer.pad_token_id,
-            use_cache=True,
-            **(drawn if settings.temperature > 0 else {"do_sample": False}),
-        )[0, len(prompt) :].tolist()
-    seconds = time.perf_counter() - started_s
-    ended = bool(output) and output[-1] in ends
-    text = tokenizer.decode(output[:-1] if ended else output).strip()
-    return Reply(text, len(output), ended, seconds)
+    for drawn in decode(model, prompt_ids, ends, settings):
+        now_s = time.perf_counter() - started_s
+        for each in drawn:
+            completion = completions[each.row]
+            completion.tokens.append(each.token)
+            completion.margins.append(each.margin)
+            completion.seconds = now_s
+            completion.first_token_seconds = completion.first_token_seconds or now_s
+    return completions
+
+
+def encode_prompts(
+    records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, settings: EvaluationSettings
+) -> list[list[int]]:
+    """Token ids of every record's prompt, shortened as in training."""
+    return [prompts.encode_prompt_within(record, tokenizer, settings.max_length_tokens) for record in records]
+
+
+def to_reply(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> Reply:
+    """A completion as text; a control token within it stays visible."""
+    tokens = completion.tokens
+    ended = tokens[-1] in prompts.end_of_turn_ids(tokenizer)
+    text = tokenizer.decode(tokens[:-1] if ended else tokens).strip()
+    return Reply(text, len(tokens), ended, completion.seconds, completion.first_token_seconds)
+
+
+def _choose(
+    logits: torch.Tensor, generators: Sequence[torch.Generator], settings: EvaluationSettings
+) -> tuple[list[int], list[float]]:
+    """A token and its margin for every row of `logits` (B, V): the likeliest one at temperature 0, otherwise one drawn
+    from the likeliest that have `top_p` of the mass."""
+    (best, second), (likeliest, _) = (each.T for each in logits.topk(2))
+    if settings.temperature == 0:
+        return likeliest.tolist(), (best - second).tolist()
+    mass, order = (logits / settings.temperature).softmax(-1).sort(descending=True)
+    allowed = mass.cumsum(-1) - mass < settings.top_p
+    reached = (mass * allowed).cumsum(-1)
+    chance = torch.stack([torch.rand(1, generator=generator) for generator in generators]).to(logits.device)  # (B, 1)
+    place = (reached <= chance * reached[:, -1:]).sum(-1, keepdim=True)
+    tokens = order.gather(1, place.minimum(allowed.sum(-1, keepdim=True) - 1))
+    rival = torch.where(tokens[:, 0] == likeliest, second, best)
+    return tokens[:, 0].tolist(), (logits.gather(1, tokens)[:, 0] - rival).tolist()
+
+
+def _seed(prompt: Sequence[int], seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {list(prompt)}".encode()).digest()[:8]) >> 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from utils.evaluation.settings import EvaluationSettings
+from utils.evaluation.training_curve import TrainingCurve
 from utils.records import Record
 
 Better = Literal["lower", "higher"]
@@ -93,3 +95,34 @@ class Memorization:
     comparisons: tuple[Comparison, ...]
     leaks: tuple[Leak, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that one evaluation found: what the terminal, evaluation.html and evaluation.json say.
+
+    `replies`, `conversations` and `tokens` count what was scored. `unchecked` holds one line for each thing that was
+    left out or could not be known. `tokens_per_s` and `first_token_s` are those of a chat, one reply at a time.
+    """
+
+    subject: str
+    base_name: str | None
+    verdict: Verdict
+    replies: int
+    conversations: int
+    tokens: int
+    comparisons: tuple[Comparison, ...]
+    checks: tuple[Check, ...]
+    memorization: Memorization | None
+    answered: tuple[Answered, ...]
+    curve: TrainingCurve | None
+    unchecked: tuple[str, ...]
+    tokens_per_s: float
+    first_token_s: float
+    seconds: float
+    settings: EvaluationSettings
+
+    @property
+    def passed(self) -> bool:
+        """What the exit code says. Without enough evidence for a verdict nothing has failed."""
+        return self.verdict != "hurt" and all(check.passed for check in self.checks)

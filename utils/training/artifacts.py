@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import base_models, console, records, settings
+from utils import base_models, console, model_cards, records, settings
 from utils.base_models import BaseModel, Compute
+from utils.training import checkpoints
+from utils.training.disk import disk_faults
 from utils.training.settings import TrainingSettings
+from utils.training.sharding import gathered_weights
 
 MANIFEST = "training.json"
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "datasets")
@@ -41,7 +45,7 @@ def fingerprints(
 
 
 def save(
-    model: PeftModel,
+    model: PeftModel | PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     run: TrainingSettings,
     base: BaseModel,
@@ -54,12 +58,29 @@ def save(
     with its files is whole.
     """
     folder = run.output_dir
-    if not console.is_main_process():
-        return folder
+    gathered = gathered_weights(model)
+    if console.is_main_process():
+        with disk_faults(folder, "the adapter"):
+            _write(model, gathered, tokenizer, run, base, identity, results)
+        checkpoints.mark_finished(checkpoints.folder_of(run), results["optimizer_steps"])
+    return folder
+
+
+def _write(
+    model: PeftModel | PreTrainedModel,
+    gathered: dict[str, torch.Tensor] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    run: TrainingSettings,
+    base: BaseModel,
+    identity: Mapping[str, str],
+    results: Mapping[str, Any],
+) -> None:
+    folder = run.output_dir
     staging = folder / ".adapter"
     shutil.rmtree(staging, ignore_errors=True)
-    model.peft_config["default"].base_model_name_or_path = base.path
-    model.save_pretrained(staging)
+    if isinstance(model, PeftModel):
+        model.peft_config["default"].base_model_name_or_path = base.path
+    model.save_pretrained(staging, state_dict=gathered)
     tokenizer.save_pretrained(staging)
     hashes = {path.name: base_models.sha256(path) for path in sorted(staging.iterdir()) if path.name != "README.md"}
     manifest = {
@@ -77,13 +98,11 @@ def save(
         path.replace(folder / path.name)
     staging.rmdir()
     records.write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
-    return folder
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """A README for the adapter folder. It holds no message text and no names out of the data."""
     run, results = manifest["settings"], manifest["results"]
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in results.items())
     return f"""---
 base_model: {manifest["base_path"]}
 library_name: peft
@@ -108,22 +127,11 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 
 Perplexity is token-weighted, over the replies of held-out conversations alone.
 
-| | |
-|---|---|
-{rows}
+{model_cards.results_table(results)}
 
-## Data and use
-
-Training data: sha256 `{manifest["fingerprints"]["training data"]}`; no message text is stored here, but a model can
-repeat what it was trained on. The people in the data should have agreed to this use. Not for impersonation, and not
-for any use that its persona would not agree to.
-
+{model_cards.data_and_use(manifest["fingerprints"]["training data"])}
 Versions: {", ".join(f"{name} {version}" for name, version in manifest["versions"].items())}.
 """
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:

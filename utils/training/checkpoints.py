@@ -7,21 +7,32 @@ sha256 and of the run's fingerprints, so that a run killed at any moment leaves 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import console
+import msgspec
+
+from utils import console, records
 from utils.base_models import sha256
 from utils.console import UserError
+from utils.training.disk import claim, disk_faults
 from utils.training.settings import TrainingSettings
 
 MANIFEST = "manifest.json"
 STAGING = ".staging"
 FINISHED = "finished.json"
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What `manifest.json` of a checkpoint says; `sha256` is by name of file."""
+
+    step: int
+    micro_batch_tokens: int
+    fingerprints: dict[str, str]
+    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -38,33 +49,23 @@ def staged(root: Path, step: int, fingerprints: Mapping[str, str], micro_batch_t
     """Yields a folder whose `checkpoint-STEP` becomes a checkpoint of `root` when the block ends well, and vanishes
     when it does not.
 
-    Raises UserError when the disk is full.
+    Raises UserError when the disk is full or can't be written.
     """
     staging = root / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
     try:
-        yield staging
-        folder = staging / f"checkpoint-{step}"
-        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-        manifest = {
-            "step": step,
-            "micro_batch_tokens": micro_batch_tokens,
-            "fingerprints": dict(fingerprints),
-            "sha256": files,
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        _sync(folder)
-        target = root / folder.name
-        shutil.rmtree(target, ignore_errors=True)
-        folder.replace(target)
-        _sync_folder(root)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        if shutil.disk_usage(root).free < 64 << 20:
-            raise UserError(
-                f"no space left for a checkpoint in {root}; earlier ones are intact: free some space, then --resume"
-            ) from error
-        raise
+        with disk_faults(root, "a checkpoint"):
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            yield staging
+            folder = staging / f"checkpoint-{step}"
+            files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+            manifest = Manifest(step, micro_batch_tokens, dict(fingerprints), files)
+            (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            _sync(folder)
+            target = root / folder.name
+            shutil.rmtree(target, ignore_errors=True)
+            folder.replace(target)
+            _sync_folder(root)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -79,9 +80,14 @@ def rotate(root: Path, keep: int, best_step: int | None = None) -> None:
 def starting_point(run: TrainingSettings, fingerprints: Mapping[str, str]) -> Checkpoint | None:
     """The checkpoint to go on from, None for a start from the beginning (an earlier run's checkpoints are cleared).
 
-    Raises UserError for an unfinished run that is neither to be resumed nor dropped, and as `newest_intact` does.
+    From here on no other process can train into the folder.
+
+    Raises UserError when one does already, for an unfinished run that is neither to be resumed nor dropped, and as
+    `newest_intact` does.
     """
     root = folder_of(run)
+    if not run.dry_run and console.is_main_process():
+        claim(root)
     if run.resume and not run.restart:
         return newest_intact(root, fingerprints)
     unfinished = unfinished_step(root)
@@ -109,15 +115,15 @@ def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Checkpoint | N
         if fault:
             console.warn(f"{folder} is skipped: {fault}")
             continue
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        known = manifest["fingerprints"]
+        manifest = _read_manifest(folder)
+        known = manifest.fingerprints
         changed = [name for name, value in fingerprints.items() if known.get(name) != value]
         if changed:
             raise UserError(
                 f"{folder} can't go on with {_difference(changed, known, fingerprints)};"
                 " put that back, or start over with --restart"
             )
-        return Checkpoint(folder, manifest["micro_batch_tokens"])
+        return Checkpoint(folder, manifest.micro_batch_tokens)
     return None
 
 
@@ -128,8 +134,9 @@ def unfinished_step(root: Path) -> int | None:
 
 
 def mark_finished(root: Path, step: int) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    (root / FINISHED).write_text(json.dumps({"step": step}), encoding="utf-8")
+    """The run's result lies in its place: from here on its checkpoints, where it left any, may be dropped."""
+    if root.is_dir():
+        records.write_atomically(root / FINISHED, msgspec.json.encode({"step": step}))
 
 
 def clear(root: Path) -> None:
@@ -143,18 +150,23 @@ def _difference(changed: list[str], known: Mapping[str, str], wanted: Mapping[st
     return "; ".join(f"another {name} ({known.get(name)} then, {wanted[name]} now)" for name in changed)
 
 
+def _read_manifest(folder: Path) -> Manifest:
+    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+
+
 def _fault(folder: Path) -> str | None:
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        expected = manifest["sha256"]
+        expected = _read_manifest(folder).sha256
+        present = {path.name for path in folder.iterdir()} - {MANIFEST}
+        odd = min(present ^ expected.keys(), default=None)
+        if odd:
+            return f"{odd} is missing" if odd in expected else f"{odd} is none of its files"
         for name, digest in expected.items():
-            if not (folder / name).is_file():
-                return f"{name} is missing"
             if sha256(folder / name) != digest:
                 return f"{name} has changed since it was saved"
-    except (OSError, ValueError, KeyError) as error:
-        return f"its {MANIFEST} can't be read ({type(error).__name__})"
-    return None
+        return None if expected else "it is empty"
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"its files can't be read ({type(error).__name__})"
 
 
 def _newest_first(root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import TrainerCallback, TrainerState
 
-from utils import console
+from utils import console, records
+from utils.training import wandb_runs
 from utils.training.memory import peak_memory_mib
 from utils.training.trainer import ChatTrainer
 
@@ -67,23 +69,37 @@ class Metrics(TrainerCallback):
             row |= self.gradient_norms
         if not state.is_world_process_zero:
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # deleted meanwhile
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        if self.wandb_run is not None:
-            self.wandb_run.log({name: value for name, value in row.items() if name != "step"}, step=state.global_step)
+        metrics = {name: value for name, value in row.items() if name != "step"}
+        self._tell_wandb(lambda wandb_run: wandb_run.log(metrics, step=state.global_step))
         self._tell(row, state)
 
     def close(self) -> None:
         """Ends the progress bar and the W&B run, however the training ended."""
         self.bar.stop()
-        if self.wandb_run is not None:
-            self.wandb_run.finish()
+        self._tell_wandb(lambda wandb_run: wandb_run.finish())
+        self.wandb_run = None
+
+    def _tell_wandb(self, action: Callable[[Any], object]) -> None:
+        """Training outlives W&B: after its first failure nothing more is sent."""
+        if self.wandb_run is None:
+            return
+        try:
+            action(self.wandb_run)
+        except Exception as error:  # any failure of a service that training does not need
+            self.wandb_run = None
+            wandb_runs.warn_lost(error)
 
     def _drop_rows_after(self, step: int) -> None:
-        """A resumed run repeats the steps after its checkpoint: their rows would stand twice."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if step and line.endswith("\n") and json.loads(line)["step"] <= step]
-        self.path.write_text("".join(kept), encoding="utf-8")
+        """A resumed run repeats the steps after its checkpoint: their rows would stand twice. A row that a crash of the
+        machine tore is dropped as well."""
+        kept: list[str] = []
+        if step and self.path.exists():
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= step]
+        records.write_atomically(self.path, "".join(kept).encode())
 
     def _tell(self, row: dict[str, float | int], state: TrainerState) -> None:
         at = f"step {state.global_step:>4}/{state.max_steps}"
@@ -137,6 +153,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}:{whole % 60:02d} min"
     return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"] if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _layer(name: str) -> int:

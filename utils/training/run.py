@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,7 +22,7 @@ from transformers import (
 
 from utils import console
 from utils.base_models import Compute
-from utils.training import checkpoints, plots, wandb_runs
+from utils.training import checkpoints, disk, plots, wandb_runs
 from utils.training.checkpoints import Checkpoint
 from utils.training.data import EncodedData
 from utils.training.interrupts import StopRequest, stop_requests
@@ -72,37 +72,50 @@ def train(chat: ChatTrainer, run: TrainingSettings, start: Checkpoint | None) ->
         console.say(f"going on from {start.folder}")
     wandb_run = wandb_runs.start(run) if console.is_main_process() else None
     metrics = Metrics(chat, run.output_dir / "metrics.jsonl", wandb_run)
-    with stop_requests() as request:
-        chat.add_callback(metrics)
-        chat.add_callback(_Milestones(run, request))
-        try:
-            chat.train(resume_from_checkpoint=str(start.folder) if start else None)
-        finally:
-            metrics.close()
-    if request:
-        console.say(f"stopped after step {chat.state.global_step} and saved; go on with the same command and --resume")
-        sys.exit(128 + int(request.signal_number or signal.SIGTERM))
-    results = _results(chat)
-    if run.final_weights == "best":
-        results |= _restore_best(chat)
-    if console.is_main_process():
-        checkpoints.mark_finished(Path(chat.args.output_dir), chat.state.global_step)
-        plots.plot(run.output_dir / "metrics.jsonl", run.output_dir / "training.png")
+    try:
+        with stop_requests() as request, disk.disk_faults(run.output_dir, "the run's progress"):
+            chat.add_callback(metrics)
+            chat.add_callback(_Milestones(run, request, chat))
+            try:
+                chat.train(resume_from_checkpoint=str(start.folder) if start else None)
+            finally:
+                metrics.close()
+            if request:
+                _say_how_to_go_on(chat)
+                sys.exit(128 + int(request.signal_number or signal.SIGTERM))
+            results = _results(chat)
+            if run.final_weights == "best":
+                results |= _restore_best(chat)
+            if console.is_main_process():
+                plots.plot(metrics.path, run.output_dir / "training.png")
+    finally:
+        disk.release(checkpoints.folder_of(run))
     return results
 
 
-class _Milestones(TrainerCallback):
-    """Decides between two steps: save by minutes, save a new best, stop early, stop on request."""
+def _say_how_to_go_on(chat: ChatTrainer) -> None:
+    console.say(f"stopped after step {chat.state.global_step} and saved; go on with the same command and --resume")
 
-    def __init__(self, run: TrainingSettings, request: StopRequest):
+
+class _Milestones(TrainerCallback):
+    """Decides between two steps: save by minutes, save a new best, stop early, stop on request.
+
+    Clocks and signals differ between processes, and a save needs them all: they decide together.
+    """
+
+    def __init__(self, run: TrainingSettings, request: StopRequest, chat: ChatTrainer):
         self.run = run
         self.request = request
+        self.chat = chat
         self.saved_s = time.monotonic()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_) -> None:
-        if time.monotonic() - self.saved_s > self.run.save_every_minutes * 60:
+        due = time.monotonic() - self.saved_s > self.run.save_every_minutes * 60
+        due, stop = self.chat.any_process(due, bool(self.request))
+        if due:
             control.should_save = True
-        if self.request:
+        if stop:
+            self.request.signal_number = self.request.signal_number or signal.SIGTERM
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
 
@@ -123,10 +136,20 @@ class _Milestones(TrainerCallback):
 def _restore_best(chat: ChatTrainer) -> dict[str, float | int]:
     """Puts the weights of the best evaluation back, where they are not the last ones."""
     best = chat.state.best_global_step
-    folder = Path(chat.args.output_dir) / f"checkpoint-{best}"
-    if not best or best == chat.state.global_step or not folder.exists() or not isinstance(chat.model, PeftModel):
+    if not best or best == chat.state.global_step:
         return {}
-    set_peft_model_state_dict(chat.model, load_file(folder / "adapter_model.safetensors"))
+    folder = Path(chat.args.output_dir) / f"checkpoint-{best}"
+    model = chat.accelerator.unwrap_model(chat.model)
+    try:
+        if chat.is_fsdp_enabled:
+            chat._load_from_checkpoint(str(folder), chat.model_wrapped)
+        elif isinstance(model, PeftModel):
+            set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+        else:
+            load_model(model, folder / "model.safetensors")
+    except FileNotFoundError:
+        console.warn(f"{folder} is gone: the last weights are kept instead of the best ones, those of step {best}")
+        return {}
     console.say(f"the validation loss was lowest at step {best}: those weights are kept")
     return {"best_step": best, "validation_perplexity_after": math.exp(chat.state.best_metric)}
 

@@ -7,7 +7,7 @@ same gradient: the sum of the replies' token losses over the number of supervise
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,12 +18,16 @@ from transformers import PrinterCallback, Trainer
 from utils import console
 from utils.console import UserError
 from utils.likelihood import collate, token_nll
+from utils.prompts import Encoded
 from utils.training import checkpoints
 from utils.training.memory import out_of_memory
 from utils.training.sequences import Step, pack
+from utils.training.sharding import gathered_weights
+
+MicroBatch = tuple[Encoded, ...]
 
 SKIPPED_STEPS_LIMIT = 20  # in a row; the float16 gradient scaler needs a few at the start to find its scale
-LOWER_RATE = "lower --learning-rate and start again with --restart, or go on from the last checkpoint with --resume"
+LOWER_RATE = "lower --learning-rate and start again with --restart (--resume would come to the same step)"
 
 
 class ChatTrainer(Trainer):
@@ -75,25 +79,27 @@ class ChatTrainer(Trainer):
 
     def _accumulate(self, model, step: Step) -> torch.Tensor:
         """Adds up the gradient of a step and returns its loss, in nats per supervised token. With several processes
-        each takes every so-many-th micro-batch, and DDP's mean over the processes is turned back into a sum."""
+        each takes its share of the micro-batches, and the mean over the processes is turned back into a sum."""
         model.train()
         ranks = self.accelerator.num_processes
-        micro_batches = pack(step.sequences, self.micro_batch_tokens)
-        share = micro_batches[self.accelerator.process_index :: ranks]
+        share = list(self._share(pack(step.sequences, self.micro_batch_tokens)))
         loss = torch.zeros((), device=self.args.device)
-        for index, sequences in enumerate(share or micro_batches[:1]):
+        for index, (sequences, mine) in enumerate(share):
             row = self._prepare_inputs(collate(sequences))
-            last = index == max(len(share) - 1, 0)
+            last = index == len(share) - 1
             with self.compute_loss_context_manager(), nullcontext() if last else self.accelerator.no_sync(model):
-                part = token_nll(model, row).sum() / step.supervised_tokens
-                if not share:  # fewer micro-batches than processes: take part in the reduction with nothing
-                    part = part * 0.0
+                part = token_nll(model, row).sum() / step.supervised_tokens * float(mine)
                 self.accelerator.backward(part * ranks)
             loss += part.detach()
         return self.accelerator.reduce(loss, "sum") if ranks > 1 else loss
 
     def _halve_micro_batch(self, model) -> None:
         """Out of memory: no weight has been touched in this step yet, so it starts over in smaller pieces."""
+        if self.accelerator.num_processes > 1:  # the others wait for this one in the middle of the step
+            raise UserError(
+                f"memory ran out in process {self.accelerator.process_index}; start again with --restart"
+                f" --micro-batch-tokens {self.micro_batch_tokens // 2}, or with --gradient-checkpointing"
+            )
         longest = max(len(sequence.input_ids) for step in self.train_dataset for sequence in step.sequences)
         if self.micro_batch_tokens <= longest:
             raise UserError(
@@ -139,15 +145,34 @@ class ChatTrainer(Trainer):
         return metrics
 
     def mean_nll(self, step: Step) -> float:
-        """Nats per supervised token, without dropout; leaves the model in the mode that it was in."""
+        """Nats per supervised token, without dropout; leaves the model in the mode that it was in. Each process takes
+        its share of the micro-batches, and all get the same number."""
         was_training = self.model.training
         self.model.eval()
         total = 0.0
-        with torch.inference_mode(), self.compute_loss_context_manager():
-            for sequences in pack(step.sequences, self.micro_batch_tokens):
-                total += token_nll(self.model, self._prepare_inputs(collate(sequences))).sum().item()
+        with torch.no_grad(), self.compute_loss_context_manager():  # FSDP can't gather into inference tensors
+            for sequences, mine in self._share(pack(step.sequences, self.micro_batch_tokens)):
+                nll = token_nll(self.model, self._prepare_inputs(collate(sequences))).sum()
+                total += nll.item() if mine else 0.0
         self.model.train(was_training)
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(torch.tensor(total, device=self.args.device), "sum").item()
         return total / step.supervised_tokens
+
+    def any_process(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag: is it set in any of the processes?"""
+        if self.accelerator.num_processes == 1:
+            return flags
+        counts = torch.tensor(flags, dtype=torch.float32, device=self.args.device)
+        return tuple(count > 0 for count in self.accelerator.reduce(counts, "sum").tolist())
+
+    def _share(self, micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
+        """This process's micro-batches: every so-many-th one. All processes must run equally often, so one that has
+        run out repeats the first one, marked False for not counting."""
+        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for start in range(0, len(micro_batches), ranks):
+            mine = start + rank < len(micro_batches)
+            yield micro_batches[start + rank if mine else 0], mine
 
     def _determine_best_metric(self, metrics, trial) -> bool:
         return bool(metrics) and super()._determine_best_metric(metrics, trial)
@@ -176,6 +201,13 @@ class ChatTrainer(Trainer):
             self._save_into(staging, model, trial)
             wait()
         checkpoints.rotate(root, self.keep_checkpoints, self.state.best_global_step)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """accelerate's own gathering for FSDP leaves peft with shards, which it can't write."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, state_dict=gathered_weights(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
 
     def _save_into(self, staging: Path, model, trial) -> None:
         self.staging = staging

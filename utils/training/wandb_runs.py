@@ -32,8 +32,13 @@ def start(run: TrainingSettings) -> Any | None:
             settings=wandb.Settings(console="off", disable_git=True, disable_code=True, silent=True),
         )
     except Exception as error:  # any failure of a service that training does not need
-        console.warn(f"W&B is off: {' '.join(str(error).split())[:160]}; metrics.jsonl has everything")
+        warn_lost(error)
         return None
+
+
+def warn_lost(error: Exception) -> None:
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    console.warn(f"W&B is off from here on: {reason}; metrics.jsonl has everything")
 
 
 def choose_mode(wanted: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from utils.chatlogs import examples
 from utils.chatlogs.sources import readers, source_files
 from utils.chatlogs.sources.readers import Reading
 from utils.chatlogs.storage import store
@@ -47,9 +48,14 @@ def opened(
         reading = Reading()
         with store.rebuilt(path, forgotten) as connection:
             copies = store.fill(connection, readers.stream(source, reading))
-            found = msgspec.json.encode(replace(reading, exports=[]), enc_hook=str).decode()
-            connection.execute("INSERT INTO reading VALUES (?, ?, ?)", [mark, copies, found])
+            reading.records = examples.without_forgotten(connection, reading.records)
+            connection.execute("INSERT INTO reading VALUES (?, ?, ?)", [mark, copies, encode(reading)])
         yield closing.enter_context(store.connect(path, read_only=True)), reading
+
+
+def encode(reading: Reading) -> str:
+    """What was met, without the messages, as the store keeps it."""
+    return msgspec.json.encode(replace(reading, exports=[]), enc_hook=str).decode()
 
 
 def fingerprint(source: Path | Sequence[Path]) -> str:

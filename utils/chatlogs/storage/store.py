@@ -151,15 +151,18 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Sequence[tuple[int, 
     connection.unregister("batch")
 
 
-def rewrite(path: Path, ids: Sequence[int]) -> None:
-    """Makes the store again without the people and messages of these ids: not one byte of their words stays in it."""
+def rewrite(path: Path, ids: Sequence[int], found: str) -> None:
+    """Makes the store again without the people and messages of these ids: not one byte of their words stays in it.
+
+    `found` is the reading that takes the place of the old one, with the examples that are left.
+    """
     with connect(path, read_only=True) as old:
         ids = [*forgotten(old), *ids]
     with rebuilt(path, ids) as connection:
         connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
         connection.execute("INSERT INTO messages " + _WITHOUT_FORGOTTEN.format(rows="old.messages"))
         connection.execute("INSERT INTO channels FROM old.channels")
-        connection.execute("INSERT INTO reading FROM old.reading")
+        connection.execute("INSERT INTO reading SELECT * REPLACE (? AS found) FROM old.reading", [found])
         connection.execute("DETACH old")
 
 

@@ -1,0 +1,217 @@
+"""An export answers as the adapter does, says what it is, appears whole or not at all, and refuses in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from utils import adapters, base_models, console, prompts
+from utils.base_models import BaseModel, Compute
+from utils.export import held_out as measuring
+from utils.export import merged
+from utils.export.__main__ import main
+
+CPU = Compute(torch.device("cpu"), torch.float32, "none")
+
+
+@pytest.fixture
+def export(adapter_folder, data_dir, tmp_path):
+    """Runs the command as a person does; gives the exit code and the output folder."""
+
+    def run_with(form: str, *flags: str) -> tuple[int, Path]:
+        destination = tmp_path / "exported"
+        argv = ["--adapter", str(adapter_folder), "--to", form, "--output-dir", str(destination)]
+        argv += ["--test-file", str(data_dir / "test.jsonl"), "--device", "cpu", *flags]
+        try:
+            console.run(lambda: main(argv))
+        except SystemExit as exit_:
+            return exit_.code, destination
+        return 0, destination
+
+    return run_with
+
+
+@pytest.fixture
+def refused(export, tmp_path, capsys):
+    """What a refused export says: one line, after which nothing is left."""
+
+    def message(form: str, *flags: str) -> str:
+        before = sorted(tmp_path.iterdir())
+        code, _ = export(form, *flags)
+        assert code == 2
+        assert sorted(tmp_path.iterdir()) == before
+        lines = capsys.readouterr().err.strip().splitlines()
+        return next(line for line in lines if line.startswith("error: ")).removeprefix("error: ")
+
+    return message
+
+
+def tuned(adapter_folder: Path, tiny_base: Path):
+    base = BaseModel(str(tiny_base), str(tiny_base))
+    return adapters.load(adapters.verify(adapter_folder), base, CPU)
+
+
+def test_a_merged_model_is_base_plus_adapter_rounded_once(export, adapter_folder, tiny_base):
+    assert export("merged")[0] == 0
+    _, folder = export("merged", "--overwrite")
+    weights = load_file(folder / "model.safetensors")
+    base = load_file(tiny_base / "model.safetensors")
+    lora = load_file(adapter_folder / adapters.WEIGHTS)
+    name = "model.layers.1.mlp.down_proj"
+    update = lora[f"base_model.model.{name}.lora_B.weight"] @ lora[f"base_model.model.{name}.lora_A.weight"] * 8 / 4
+    assert update.abs().max() > 0.01
+    assert torch.equal(weights[f"{name}.weight"], (base[f"{name}.weight"] + update).half())
+    assert {each.dtype for each in weights.values()} == {torch.float16}
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "export.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+
+
+def test_a_merged_model_answers_as_the_adapter_and_stops(export, adapter_folder, tiny_base, held_out):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    _, folder = export("merged")
+    model, tokenizer = tuned(adapter_folder, tiny_base)
+    alone, own_tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    prompt = prompts.encode_prompt(prompts.prompt_messages(held_out), own_tokenizer)
+    assert prompt == prompts.encode_prompt(prompts.prompt_messages(held_out), tokenizer)
+    ids = torch.tensor([prompt])
+    replies = [
+        each.generate(input_ids=ids, max_new_tokens=20, do_sample=False)[0, len(prompt) :] for each in (model, alone)
+    ]
+    assert torch.equal(*replies)
+    assert own_tokenizer.decode(replies[1], skip_special_tokens=True) == held_out.output
+    assert alone.generation_config.eos_token_id == sorted(prompts.end_of_turn_ids(tokenizer))
+    assert alone.config.use_cache
+
+
+def test_what_was_measured_stands_in_the_manifest(export, adapter_folder, tiny_base, held_out):
+    _, folder = export("gguf", "--gguf-type", "f16")
+    model, tokenizer = tuned(adapter_folder, tiny_base)
+    nll = measuring.mean_nll(model, [prompts.encode(held_out, tokenizer)], "")
+    manifest = json.loads((folder / "export.json").read_text())
+    found = manifest["held_out_nll"]
+    assert found["full_precision"] == pytest.approx(nll)
+    assert (found["replies"], found["tokens"], found["as_trained"]) == (1, 6, None)
+    assert found["exported"].keys() == {"merged", "f16"}
+    assert found["exported"]["f16"] == pytest.approx(nll, abs=measuring.TOLERANCE_NATS["f16"])
+    assert manifest["adapter_weights"] == base_models.sha256(adapter_folder / adapters.WEIGHTS)
+    assert manifest["sha256"] == {"model.gguf": base_models.sha256(folder / "model.gguf")}
+
+
+@pytest.mark.parametrize("form", ["merged", "gguf", "ollama"])
+def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, held_out):
+    _, folder = export(form)
+    card = (folder / "README.md").read_text()
+    training_data = "0" * 64
+    for said in (str(tiny_base), training_data, "Intended use", "people in the data should have agreed", "perplexity"):
+        assert said in card
+    assert {"merged": "transformers", "gguf": "llama-cli", "ollama": "ollama create"}[form] in card
+    for path in folder.glob("*.[mj][ds]*"):
+        assert held_out.instruction not in path.read_text()
+        assert held_out.output not in path.read_text()
+
+
+def test_an_adapter_trained_in_4_bit_is_measured_there_too(export, adapter_folder, capsys):
+    manifest = json.loads((adapter_folder / "training.json").read_text())
+    manifest["settings"]["quantization"] = "nf4"
+    (adapter_folder / "training.json").write_text(json.dumps(manifest))
+    _, folder = export("merged")
+    found = json.loads((folder / "export.json").read_text())["held_out_nll"]
+    assert found["as_trained"] != pytest.approx(found["full_precision"], abs=1e-6)
+    assert "adapter on the nf4 base" in capsys.readouterr().out
+
+
+def test_a_model_that_does_worse_than_its_adapter_is_refused(refused, monkeypatch):
+    load = merged.load
+
+    def damaged(folder, compute):
+        model = load(folder, compute)
+        model.model.norm.weight.data += 0.1
+        return model
+
+    monkeypatch.setattr(merged, "load", damaged)
+    assert refused("merged").startswith("the merged export is not the model that it was made from: ")
+
+
+def test_a_model_that_answers_nothing_finite_is_refused(refused, monkeypatch):
+    load = merged.load
+
+    def damaged(folder, compute):
+        model = load(folder, compute)
+        model.model.norm.weight.data.fill_(float("nan"))
+        return model
+
+    monkeypatch.setattr(merged, "load", damaged)
+    assert "nan nats a token" in refused("merged")
+
+
+def test_weights_that_float16_can_not_hold(refused, adapter_folder, tiny_base, tmp_path):
+    huge = shutil.copytree(tiny_base, tmp_path / "huge")
+    weights = load_file(huge / "model.safetensors")
+    weights["model.embed_tokens.weight"][0, 0] = 1e6
+    save_file(weights, huge / "model.safetensors", metadata={"format": "pt"})
+    (adapter_folder / "training.json").unlink()
+    assert refused("merged", "--base-model", str(huge)) == (
+        "model.embed_tokens.weight has values that float16 can't hold; this model can't be merged into float16"
+    )
+
+
+def test_ctrl_c_in_the_middle_leaves_nothing(export, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(merged, "load", interrupted)
+    assert export("merged")[0] == 130
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(refused, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    assert "GB are free; make room, or name a folder on another disk with --output-dir" in refused("gguf")
+
+
+def test_an_earlier_export_is_replaced_only_on_demand(export, refused):
+    _, folder = export("merged")
+    assert refused("gguf") == f"{folder} is there already; --overwrite replaces it, --output-dir names another place"
+    assert (folder / "model.safetensors").exists()
+    assert export("gguf", "--overwrite")[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "export.json", "model.gguf"]
+
+
+def test_something_else_is_never_replaced(refused, tmp_path, adapter_folder):
+    message = refused("merged", "--overwrite", "--output-dir", str(adapter_folder))
+    assert message == f"{adapter_folder} is no earlier export, so it is not replaced; name another with --output-dir"
+
+
+def test_a_base_of_another_architecture_is_refused_before_the_work(refused, monkeypatch):
+    from utils.export import gguf_vocabulary
+
+    def unsupported(*_):
+        raise console.UserError("this tokenizer can't be written")
+
+    monkeypatch.setattr(gguf_vocabulary, "read", unsupported)
+    monkeypatch.setattr(merged, "write", lambda *_: pytest.fail("merged already"))
+    assert refused("gguf") == "this tokenizer can't be written"
+
+
+def test_no_records_to_measure_on(refused, tmp_path):
+    missing = tmp_path / "none.jsonl"
+    assert (
+        refused("merged", "--test-file", str(missing))
+        == f"no records at {missing}; prepare_training_data.py makes them"
+    )

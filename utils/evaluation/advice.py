@@ -1,0 +1,66 @@
+"""How to go on: what follows from the findings."""
+
+from __future__ import annotations
+
+from utils.evaluation.results import Evaluation
+from utils.evaluation.verdict import ENOUGH_CONVERSATIONS
+
+
+def how_to_go_on(evaluation: Evaluation) -> list[str]:
+    """One line each, the most urgent first."""
+    failed = [check.name for check in evaluation.checks if not check.passed]
+    lines = []
+    if failed:
+        lines.append(
+            "A check failed: don't use the model before its cause is found. Read the replies below; a learning rate"
+            " that is too high, or a prompt that differs from the training's, shows there."
+        )
+    lines += _after_the_verdict(evaluation)
+    lines += _from_the_loss(evaluation)
+    if evaluation.memorization and evaluation.memorization.warnings:
+        lines.append(
+            "It repeats training replies: don't give it away. Train for fewer EPOCHS or with a lower LORA_RANK, or take"
+            " the records out (prepare_training_data.py --forget ID) and train again."
+        )
+    elif evaluation.memorization is None and evaluation.base_name:
+        lines.append("Before you give it to anybody, test what it repeats: run this without --quick, with train.jsonl.")
+    return lines
+
+
+def _after_the_verdict(evaluation: Evaluation) -> list[str]:
+    if evaluation.verdict == "helped" and evaluation.passed:
+        return [
+            f"Talk to it: python test_model_loading.py --adapter {evaluation.subject} --chat",
+            "Read the replies below and judge for yourself: the figures measure likelihood, not charm.",
+        ]
+    if evaluation.verdict == "hurt":
+        return [
+            "Lower LEARNING_RATE (by three to ten times), or train for fewer EPOCHS.",
+            "Read some lines of train.jsonl: replies that are paired with the wrong messages teach the wrong thing."
+            " A higher MIN_CONFIDENCE leaves the doubtful ones out.",
+        ]
+    if evaluation.verdict == "too little to tell":
+        return [
+            f"Hold more out: prepare_training_data.py --test-share 0.15, so that {ENOUGH_CONVERSATIONS} conversations"
+            f" or more can be tested (now {evaluation.conversations}), then train again. Or bring more history.",
+            "Until then, read the replies below; the differences above are a hint, no proof.",
+        ]
+    if evaluation.verdict == "no evidence":
+        return [
+            "Train longer (EPOCHS, --max-steps), with a higher LEARNING_RATE, or on more history.",
+            "Or test on more: a higher --test-share in prepare_training_data.py narrows the intervals.",
+        ]
+    if evaluation.verdict == "helped":
+        return []
+    return ["To see what a training changed, name the model that it started from with --base-model."]
+
+
+def _from_the_loss(evaluation: Evaluation) -> list[str]:
+    curve = evaluation.curve
+    if curve is None:
+        return []
+    if curve.rose_again:
+        return ["The validation loss rose again towards the end: it began to overfit. Fewer EPOCHS would have done."]
+    if curve.still_falling:
+        return ["The validation loss was still falling at the end: more EPOCHS would probably help."]
+    return []

@@ -1,0 +1,117 @@
+"""Scores many replies under many contexts, with each context computed once.
+
+The contexts of a conversation are prefixes of its longest one. That one runs through the model first and leaves its
+keys and values in a cache; every reply is then a branch that hangs off a prefix of it. Branches lie side by side in one
+row: position ids go on from the prefix, and the attention mask lets a branch see its prefix and itself, nothing else.
+
+Q is the number of tokens of a row, K that of cache and row together, S that of the predicted ones, V the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers import DynamicCache
+
+from utils.console import UserError
+
+ROW_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reply that might follow a context, as token ids. The context ends with the generation prompt, the reply with
+    the end-of-turn token."""
+
+    context: tuple[int, ...]
+    reply: tuple[int, ...]
+
+
+def score_pairs(
+    model: torch.nn.Module, pairs: Sequence[Pair], scored: Callable[[int], object] = lambda count: None
+) -> list[float]:
+    """Negative log-likelihood of each pair's reply given its context, in nats, summed over the reply's tokens.
+
+    Equal pairs are computed once. `scored` hears how many distinct pairs have just been done. Raises UserError for a
+    model whose attention window is shorter than a pair: a branch would see more of its prefix than the model can.
+    """
+    window = getattr(model.config, "sliding_window", None)
+    if window and any(len(pair.context) + len(pair.reply) > window for pair in pairs):
+        raise UserError(f"the base model sees {window} tokens at a time; set --max-length-tokens to {window // 2}")
+    nll: dict[Pair, float] = {}
+    with torch.inference_mode():
+        for trunk, branches in _trunks(pairs):
+            cache = _cached(model, trunk[:-1])
+            for row in _rows(branches):
+                nll |= zip(row, _row_nll(model, cache, len(trunk) - 1, row), strict=True)
+                scored(len(row))
+    return [nll[pair] for pair in pairs]
+
+
+def _trunks(pairs: Sequence[Pair]) -> Iterator[tuple[tuple[int, ...], list[Pair]]]:
+    """The longest contexts, each with the distinct pairs whose context is a prefix of it."""
+    branches: list[Pair] = []
+    for pair in sorted(
+        set(pairs), key=lambda pair: (pair.context, pair.reply)
+    ):  # a prefix sorts before what extends it
+        if branches and pair.context[: len(branches[-1].context)] != branches[-1].context:
+            yield branches[-1].context, branches
+            branches = []
+        branches.append(pair)
+    if branches:
+        yield branches[-1].context, branches
+
+
+def _cached(model: torch.nn.Module, prefix: tuple[int, ...]) -> DynamicCache:
+    cache = DynamicCache()  # without the model's config: sliding layers keep all of the prefix as well
+    if prefix:
+        ids = torch.tensor([prefix], device=_device(model))
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+def _rows(branches: Sequence[Pair]) -> Iterator[list[Pair]]:
+    """Branches of `ROW_TOKENS` together; one that is longer gets a row to itself."""
+    row: list[Pair] = []
+    for pair in branches:
+        if row and sum(len(each.reply) for each in row) + len(pair.reply) > ROW_TOKENS:
+            yield row
+            row = []
+        row.append(pair)
+    if row:
+        yield row
+
+
+def _row_nll(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Sequence[Pair]) -> list[float]:
+    """The summed NLL of each pair of a row; the cache is left as it was found.
+
+    A branch starts with its context's last token, which predicts the reply's first.
+    """
+    device = _device(model)
+    lengths = torch.tensor([len(pair.reply) for pair in row])
+    prefixes = torch.tensor([len(pair.context) - 1 for pair in row])
+    ids = torch.tensor([[token for pair in row for token in (pair.context[-1], *pair.reply[:-1])]])
+    targets = torch.tensor([token for pair in row for token in pair.reply])  # (S,), and S is Q
+    branch = torch.repeat_interleave(torch.arange(len(row)), lengths)  # (Q,)
+    first = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+    positions = prefixes[branch] + torch.arange(len(branch)) - first
+    sees_cache = torch.arange(cached) < prefixes[branch][:, None]
+    sees_row = (branch[:, None] == branch) & torch.ones(len(branch), len(branch), dtype=torch.bool).tril()
+    mask = torch.cat([sees_cache, sees_row], dim=1)[None, None]  # (1, 1, Q, K)
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=positions[None].to(device),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits[0]  # (Q, V)
+    cache.crop(-len(branch))
+    token_nll = functional.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().double()
+    return torch.zeros(len(row), dtype=torch.double).index_add_(0, branch, token_nll).tolist()
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device

@@ -1,0 +1,45 @@
+"""The one-line verdict: did training help?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from utils.evaluation.comparisons import LISTENS, NLL
+from utils.evaluation.results import Comparison, Verdict
+
+ENOUGH_CONVERSATIONS = 30  # fewer make the bootstrap's intervals too narrow
+
+
+def verdict(comparisons: Sequence[Comparison], conversations: int) -> Verdict:
+    """Decides from two 95% intervals of tuned minus base, over the same held-out conversations.
+
+    The first asks whether the true replies became likelier (NLL per token). The second asks whether the model still
+    listens: the share of replies that are likelier after the message they answer than after one from another
+    conversation. Likelihood alone is fooled by an adapter that picked up the persona's tone and forgot to listen; that
+    is what training on replies paired with the wrong messages does. The share is used rather than the context gain in
+    nats because an honest training lowers the latter: what is known of the persona beforehand is no longer gained from
+    the context.
+
+    - hurt: the replies became less likely, or the share fell: one of the intervals lies wholly on its bad side. So did
+      a model whose NLL is no number, however few conversations there are.
+    - helped: the replies became likelier, and the share did not fall.
+    - no evidence: neither. The NLL's interval holds 0, so the difference may be chance.
+    - too little to tell: fewer than 30 conversations, or no interval at all.
+    - no base to compare with: there was no base model.
+
+    Between two models that are equally good, "helped" comes up in about one evaluation in forty, "hurt" in one in
+    twenty.
+    """
+    found = {each.metric: each for each in comparisons}
+    if found[NLL].base is None:
+        return "no base to compare with"
+    likelihood = found[NLL].interval
+    if not math.isfinite(found[NLL].tuned):
+        return "hurt"
+    if conversations < ENOUGH_CONVERSATIONS or likelihood is None:
+        return "too little to tell"
+    listening = found[LISTENS].interval if LISTENS in found else None
+    if likelihood.low > 0 or (listening and listening.high < 0):
+        return "hurt"
+    return "helped" if likelihood.high < 0 else "no evidence"

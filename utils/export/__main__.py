@@ -1,0 +1,97 @@
+"""Export an adapter for use without this project.
+
+    python -m utils.export --to merged     base and adapter in one model: transformers, vLLM
+    python -m utils.export --to gguf       one file: llama.cpp and what builds on it
+    python -m utils.export --to ollama     that file with a Modelfile: ollama create NAME -f Modelfile
+
+Merges the adapter into the unquantised base, writes the export beside the adapter, loads it again and scores held-out
+replies with it. What does not give them the likelihood that the adapter gives is refused, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import shutil
+
+from utils import base_models, console, records, settings
+from utils.export.settings import ExportSettings
+
+TEXT_BYTES = 50_000_000  # room for tokenizer, card and file headers
+
+
+def main(argv: list[str] | None = None) -> None:
+    chosen = settings.resolve(ExportSettings, {"__doc__": __doc__, "__file__": "utils/export"}, argv)
+    wanted = chosen.values
+    settings.show(chosen)
+
+    console.quiet_libraries()
+    import torch
+
+    from utils import adapters
+    from utils.base_models import Compute
+    from utils.export import gguf_file, gguf_vocabulary, held_out, merged, model_card, ollama, staging
+    from utils.export.held_out import Measured
+
+    staging.check_destination(wanted.destination, wanted.overwrite)
+    test_records = records.read(wanted.test_file)
+    adapter = adapters.verify(wanted.adapter)
+    base = base_models.locate(wanted.base_model or adapter.base_model)
+    compute = base_models.choose_compute(adapter.quantization, wanted.device)
+
+    as_trained = None
+    if compute.quantization != "none":
+        model, tokenizer = adapters.load(adapter, base, compute)
+        encoded = held_out.sample(test_records, tokenizer, wanted)
+        as_trained = held_out.mean_nll(model, encoded, f"adapter on {compute.quantization}")
+        del model
+        gc.collect()
+
+    model, tokenizer = adapters.load(adapter, base, Compute(compute.device, torch.float32, "none"))
+    encoded = held_out.sample(test_records, tokenizer, wanted)
+    if wanted.to != "merged":
+        gguf_file.check_supported(model.config, tokenizer)
+    if wanted.to == "ollama":
+        ollama.turns(tokenizer)
+    full_precision = held_out.mean_nll(model, encoded, "adapter, unquantised")
+
+    weights = sum(parameter.numel() for parameter in model.get_base_model().parameters())
+    kind = wanted.gguf_type
+    bytes_per_weight = 2 if wanted.to == "merged" else 2 + gguf_file.BYTES_PER_WEIGHT[kind]
+    with staging.staged(wanted.destination, int(weights * bytes_per_weight) + TEXT_BYTES) as folder:
+        exported = {}
+        model_folder = folder if wanted.to == "merged" else folder / "merged"
+        merged.write(model, tokenizer, model_folder)
+        del model
+        gc.collect()
+        exported["merged"] = held_out.mean_nll(merged.load(model_folder, compute), encoded, "merged")
+        held_out.check("merged", exported["merged"], full_precision)
+        if wanted.to != "merged":
+            gguf_file.write(model_folder, tokenizer, folder / "model.gguf", kind)
+            shutil.rmtree(model_folder)
+            gc.collect()
+            exported[kind] = held_out.mean_nll(gguf_file.load(folder / "model.gguf", compute), encoded, kind)
+            held_out.check(kind, exported[kind], full_precision)
+        if wanted.to == "ollama":
+            vocabulary = gguf_vocabulary.read(tokenizer, len(tokenizer))
+            system_prompt = wanted.system_prompt or ollama.system_prompt(test_records)
+            text = ollama.modelfile("model.gguf", tokenizer, system_prompt, leading_space=vocabulary.leading_space)
+            (folder / "Modelfile").write_text(text, encoding="utf-8")
+        tokens = sum(record.supervised_tokens for record in encoded)
+        measured = Measured(len(encoded), tokens, as_trained, full_precision, exported)
+        model_card.write(folder, adapter, base, measured, wanted)
+
+    console.heading("exported")
+    rows = [(f"adapter on the {compute.quantization} base", as_trained)] if as_trained is not None else []
+    rows += [("adapter on the unquantised base", full_precision), *exported.items()]
+    console.table(
+        ("held-out replies", "nats a token", "perplexity"),
+        [(name, f"{nll:.4f}", f"{math.exp(nll):.2f}") for name, nll in rows],
+        numeric=(1, 2),
+    )
+    held_out.warn_of_base(measured, compute.quantization)
+    console.say(f"\n{wanted.to}  {wanted.destination}; its README.md says how to use it")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,56 @@
+"""One model out of base and adapter: float16 safetensors with tokenizer, chat template and generation settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from utils import prompts
+from utils.base_models import Compute
+from utils.console import UserError
+
+
+def write(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Merges a float32 model on an unquantised base in place, rounds once to float16, and saves it into `folder`.
+
+    Merging onto a quantised base would quantise the update away with it; in float32 only the last step rounds.
+
+    Raises UserError when the merged weights are not finite, in float32 or in float16.
+    """
+    try:
+        merged = model.merge_and_unload(safe_merge=True)
+    except ValueError as error:  # what peft raises for NaN
+        raise UserError(f"the adapter can't be merged: {' '.join(str(error).split())[:200]}") from error
+    merged = merged.half()
+    broken = [name for name, weight in merged.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        raise UserError(f"{broken[0]} has values that float16 can't hold; this model can't be merged into float16")
+    merged.config.use_cache = True
+    merged.generation_config = generation_settings(tokenizer)
+    merged.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path, compute: Compute) -> PreTrainedModel:
+    """What was written, as it will be used: in float16 on a GPU, in float32 where float16 is slow."""
+    dtype = torch.float16 if compute.device.type == "cuda" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, device_map={"": compute.device}, attn_implementation="sdpa"
+    )
+    return model.eval()
+
+
+def generation_settings(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """Replies drawn as test_model_loading.py draws them, ended by any of the tokens that end a turn."""
+    return GenerationConfig(
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=0,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=sorted(prompts.end_of_turn_ids(tokenizer)),
+        pad_token_id=tokenizer.pad_token_id,
+    )
