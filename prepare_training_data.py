@@ -72,7 +72,10 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
     if chosen.dry_run:
         console.say("dry run: nothing was written")
         return
-    outputs.publish(chosen.output_dir, files | {"report.json": report.encode(summary), "report.html": page.render(summary, harvest.months, sets)})
+    outputs.publish(
+        chosen.output_dir,
+        files | {"report.json": report.encode(summary), "report.html": page.render(summary, harvest.months, sets)},
+    )
     console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
 
 

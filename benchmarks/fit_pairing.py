@@ -130,11 +130,11 @@ def design(
             if not any(true):
                 continue
             block = np.zeros((len(true), columns), dtype=np.float32)
-            for row, candidate in enumerate(replies):
-                block[row, :split] = [f(s, candidate) for f in WEIGHTS.reply]
-            for row, candidate in enumerate(owns, start=len(replies)):
-                values = [f(s, candidate) for f in WEIGHTS.own]
-                block[row, split : split + len(values)] = values
+            answered = len(replies.indices)
+            for column, signal in enumerate(WEIGHTS.reply):
+                block[:answered, column] = signal(s, replies)
+            for column, signal in enumerate(WEIGHTS.own, start=split):
+                block[answered:-1, column] = signal(s, owns)
             block[-1, -len(WEIGHTS.opening) :] = [f(s) for f in WEIGHTS.opening]
             rows.append(block)
             owners.append(len(true))
@@ -166,10 +166,10 @@ def true_options(view, s, parents, replies, owns) -> list[bool]:
     """Which options are right: an annotated parent; the own one (the oldest candidate, if it is older); or nothing."""
     wanted = {view.index_of_id[parent] for parent in parents if parent in view.index_of_id}
     own = [index for index in wanted if view.person[index] == s.author]
-    true = [c.index in wanted for c in replies]
-    seen = [index for index in own if any(c.index == index for c in owns)]
-    oldest = min((c.index for c in owns), default=None)
-    true += [c.index in seen or (bool(own) and not seen and c.index == oldest) for c in owns]
+    true = [index in wanted for index in replies.indices]
+    seen = [index for index in own if index in owns.indices]
+    oldest = min(owns.indices, default=None)
+    true += [index in seen or (bool(own) and not seen and index == oldest) for index in owns.indices]
     nobody = not parents or all(not view.answerable[index] for index in wanted)
     return [*true, nobody]
 

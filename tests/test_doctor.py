@@ -50,7 +50,7 @@ def test_where_training_works_it_says_so(tmp_path):
     assert list(found) == PARTS
     assert found["Python"] == found["bitsandbytes"] == "ok"
     assert found["W&B"] == found["model hub"] == "note"
-    assert "1,000 tokens take" in output
+    assert "training on 100,000 tokens takes at best" in output
     assert (code, output.splitlines()[-1]) == (0, "training can work here")
 
 
@@ -63,7 +63,7 @@ def test_where_nothing_is_installed_it_says_what_to_do(tmp_path):
     assert found["packages"] == found["torch"] == found["bitsandbytes"] == "FAIL"
     assert found["W&B"] == "note"
     assert "not installed: torch, transformers, peft" in output
-    assert "-> python -m pip install -r requirements.txt" in output
+    assert f"-> {python} -m pip install -r requirements.txt" in output
     assert "No module named 'torch'" in output
     assert "Traceback" not in output
     assert (code, output.splitlines()[-1]) == (1, "training can't work here yet: packages, torch, bitsandbytes")
@@ -107,6 +107,39 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_a_command_names_the_python_that_runs(folder, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+    assert project.command("x.py") == "/usr/bin/python3 x.py"
+    monkeypatch.setattr(sys, "executable", str(folder / ".venv/bin/python"))
+    assert project.command("x.py") == str(Path(".venv/bin/python")) + " x.py"
+
+
+def test_a_gpu_that_torch_can_not_use(monkeypatch):
+    import torch
+
+    for there in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(there, "is_available", lambda: False)
+    monkeypatch.setattr(probes.shutil, "which", lambda name: f"/usr/bin/{name}")
+    finding = probes.torch_probe()
+    assert finding.state == "optional"
+    assert "NVIDIA GPU that torch can't use" in finding.fix
+    monkeypatch.setattr(probes.shutil, "which", lambda _: None)
+    assert "configs/cpu-starter.yaml" in probes.torch_probe().fix
+
+
+def test_lines_are_as_wide_as_the_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    doctor.show("ok    disk  ", "one line where there is no terminal, whatever its length")
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    doctor.show("ok    disk  ", "words that go on in the next line, under the first, unbroken-and-whole")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok    disk  words")
+    assert all(line.startswith(" " * 12) for line in lines[1:])
+    assert max(len(line) for line in lines) <= 40
+    assert lines[-1].endswith("unbroken-and-whole")
+
+
 def test_packages_against_the_pinned_ones(folder):
     requirements = folder / "requirements.txt"
     requirements.write_text("# a comment\nrich==0.0.1\n")
@@ -119,9 +152,9 @@ def test_packages_against_the_pinned_ones(folder):
 
 def test_data_step_by_step(folder):
     (folder / "data/raw").mkdir(parents=True)
-    assert project.data().fix == "python prepare_training_data.py --source data/sample --persona rohan"
+    assert project.data().fix == f"{sys.executable} prepare_training_data.py --source data/sample --persona rohan"
     (folder / "data/raw/general.json").write_text("{}")
-    assert project.data().fix == "python prepare_training_data.py"
+    assert project.data().fix == f"{sys.executable} prepare_training_data.py"
     (folder / "data/processed").mkdir()
     (folder / "data/processed/train.jsonl").write_text("{}\n{}\n\n")
     finding = project.data()

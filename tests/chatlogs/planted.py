@@ -11,6 +11,7 @@ import base64
 import json
 import random
 import string
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -352,6 +353,49 @@ MAKERS: dict[str, Callable[[random.Random], str]] = {
     "signed link": signed_link,
 }
 SPLIT = ("discord token", "webhook", "api key", "json web token", "card number", "iban")  # sent in pieces
+
+# How people, editors, phones and browsers change a value without making it unreadable; see `disguised`.
+INVISIBLE = "\u200b\u200c\u200d\u2060\u00ad\ufe0f\ufeff"
+DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
+DISGUISES = ("bold in the middle", "spoiler in the middle", "invisible", "wide", "dashes", "percent", "escaped", "spaces")
+
+
+def disguised(rng: random.Random, how: str, value: str) -> str:
+    """The value as it is written; where it has nothing to disguise, as it was."""
+    middle = rng.randint(len(value) // 3, 2 * len(value) // 3)
+    before, behind = value[:middle], value[middle:]
+    if how == "bold in the middle":
+        return f"{before}**{behind}**"
+    if how == "spoiler in the middle":
+        return f"{before}||{behind}||"
+    if how == "invisible":
+        return before + rng.choice(INVISIBLE) + behind
+    if how == "wide":
+        return "".join(chr(ord(ch) + 0xFEE0) if "!" <= ch <= "~" else ch for ch in value)
+    if how == "dashes":
+        return value.replace("-", rng.choice(DASHES))
+    if how == "percent":
+        return "https://example.org/?text=" + urllib.parse.quote(value, safe="")
+    if how == "escaped":
+        return "".join("\\" + ch if ch in "_*~|" else ch for ch in value)
+    return value.replace(" ", rng.choice("\u2007\u2009\u202f\u3000"))
+
+
+def planted_in_disguise(count: int, seed: int = 0) -> Iterator[Planted]:
+    """`count` messages, every kind in every disguise in turn. `pieces` holds the value as it would be read."""
+    rng = random.Random(seed)
+    kinds = list(MAKERS)
+    for number in range(count):
+        kind, how = kinds[number % len(kinds)], DISGUISES[number // len(kinds) % len(DISGUISES)]
+        value = MAKERS[kind](rng)
+        if kind == "phone":
+            value = f"+49 151 {digits(rng, 8)}"
+        elif kind == "credentials":
+            value = f"postgres://{value}db.example.org"
+        elif kind == "api key":
+            while how == "percent" and ("+" in value or "/" in value):  # a secret of AWS in a link looks like its path
+                value = api_key(rng)
+        yield Planted(kind, disguised(rng, how, value), (value,))
 
 
 def planted(count: int, seed: int = 0) -> Iterator[Planted]:

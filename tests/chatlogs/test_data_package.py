@@ -3,10 +3,12 @@
 import json
 import shutil
 import zipfile
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.chatlogs import discord_files as files
+from tests.chatlogs.test_discord_csv import HEADER, OLD_HEADER, quoted
 from utils.chatlogs.sources import data_package, package_owner, readers
 from utils.chatlogs.sources.export import DISCORD_EPOCH_MS, OWN_MESSAGES_ONLY
 from utils.console import UserError
@@ -144,3 +146,70 @@ def test_a_zip_without_messages_is_one_line(tmp_path):
         archive.writestr("README.txt", "hi")
     with pytest.raises(UserError, match="no export could be read"):
         readers.read_source(tmp_path)
+
+
+# Beside CSV, which has no ids ------------------------------------------------------------------------------------------
+
+
+def in_csv(path, said, *, old=False, author_id=OWN, offset_minutes=0):
+    """`said`: (the id's number in a package, its words); with `old` in minutes and without a time zone."""
+    lines = [OLD_HEADER if old else HEADER]
+    for number, text in said:
+        moment = datetime.fromtimestamp(((files.FIRST_ID + number >> 22) + DISCORD_EPOCH_MS) / 1000, UTC)
+        moment += timedelta(minutes=offset_minutes)
+        if old:
+            lines.append(quoted(author_id, "rohan#0042", moment.strftime("%d-%b-%y %I:%M %p"), text, "", "", delimiter=";") + ";")
+        else:
+            lines.append(quoted(author_id, "rohan", moment.strftime("%Y-%m-%dT%H:%M:%S.%f0+00:00"), text, "", "👍 (3)"))
+    path.write_text("\r\n".join([*lines, ""]), newline="")
+    return path
+
+
+STEP = 10_000 << 22  # ten seconds, as an id counts them
+
+
+@pytest.fixture
+def spread(tmp_path):
+    """A package whose messages in ROOM are ten seconds apart by their ids, too."""
+    root = package(tmp_path / "package")
+    rows = [{"ID": files.FIRST_ID + n * STEP, "Timestamp": "?", "Contents": f"line {n} <@5>"} for n in range(4)]
+    (root / "messages" / f"c{ROOM}" / "messages.json").write_text(json.dumps(rows))
+    return root
+
+
+def room(folder):
+    return files.laid_together(readers.read_source(folder).exports)[ROOM]
+
+
+@pytest.mark.parametrize("user", [True, False])
+def test_a_message_of_a_csv_gets_the_id_that_the_package_knows(tmp_path, spread, user):
+    if not user:
+        shutil.rmtree(spread / "account")
+        for described in spread.glob("messages/c6*"):
+            shutil.rmtree(described)
+    in_csv(tmp_path / f"bench [{ROOM}].csv", [(n * STEP, f"line {n} @Ana") for n in range(3)] + [(9, "mine, deleted")])
+    messages = room(tmp_path)
+    said = ["line 0 @Ana", "mine, deleted", "line 1 @Ana", "line 2 @Ana", "line 3 <@5>"]
+    assert sorted(message.content for message in messages) == sorted(said)
+    assert {message.author_id for message in messages} == {OWN}
+    assert {files.FIRST_ID + n * STEP for n in range(4)} < {message.id for message in messages}
+    assert sum(message.reactions for message in messages) == 12  # the CSV's copies, which say more
+
+
+@pytest.mark.parametrize("author_id", [OWN, ""])
+@pytest.mark.parametrize("offset_minutes", [0, 120])
+def test_of_a_coarse_csv_the_copies_of_the_package_are_left_out(tmp_path, spread, author_id, offset_minutes):
+    said = [(n * STEP, f"line {n} @Ana") for n in range(3)]
+    path = in_csv(
+        tmp_path / f"bench [{ROOM}].csv", said, old=True, author_id=author_id or 1, offset_minutes=offset_minutes
+    )
+    if not author_id:
+        lines = path.read_text().split("\n")
+        path.write_text("\n".join(line.partition(";")[2] for line in lines))
+    late = {"ID": files.FIRST_ID + 20_000 * STEP, "Timestamp": "?", "Contents": "weeks later"}
+    own_messages = spread / "messages" / f"c{ROOM}" / "messages.json"
+    own_messages.write_text(json.dumps([*json.loads(own_messages.read_text()), late]))
+    reading = readers.read_source(tmp_path)
+    messages = files.laid_together(reading.exports)[ROOM]
+    assert [message.content for message in messages] == [*(text for _, text in said), "weeks later"]
+    assert any("covers the time of 4 messages of a data package" in warning for warning in reading.warnings)

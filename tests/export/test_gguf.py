@@ -232,7 +232,7 @@ def test_a_tokenizer_that_llama_cpp_would_read_differently_is_refused(tiny, part
 
 def llama_cpp(path: Path):
     llama = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    return llama.Llama(str(path), n_ctx=512, n_threads=2, verbose=False, logits_all=True)
+    return llama.Llama(str(path), n_ctx=512, n_threads=1, verbose=False, logits_all=True)
 
 
 def as_llama_cpp_renders(file: Written, asked: str) -> bytes:

@@ -37,9 +37,11 @@ def start(work: Callable[[], object], log: Path) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)  # whatever happens: this copy must not go on as a second pytest
 
 
 def run(work: Callable[[], object], log: Path) -> int:

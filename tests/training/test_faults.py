@@ -100,7 +100,7 @@ def one_error(log: Path) -> str:
     return errors[0]
 
 
-@pytest.mark.parametrize("bytes_per_file", [8_000, 100_000, 200_000])
+@pytest.mark.parametrize("bytes_per_file", [8_000, 100_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_a_disk_that_takes_no_more(flags, undisturbed, tmp_path, bytes_per_file):
     folder, log = tmp_path / "adapter", tmp_path / "log"
 
@@ -115,6 +115,7 @@ def test_a_disk_that_takes_no_more(flags, undisturbed, tmp_path, bytes_per_file)
     assert same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_moment(flags, undisturbed, tmp_path):
     if not forks.can_mount(tmp_path):
         pytest.skip("mounting a small disk takes rights that this process lacks")
@@ -257,6 +258,7 @@ def test_ctrl_c_before_training_is_one_line(flags, tmp_path, monkeypatch, module
     assert not list(folder.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_deleted_folder_is_made_anew(flags, undisturbed, tmp_path, at_step):
     folder = tmp_path / "adapter"
     at_step(4, lambda _: shutil.rmtree(folder))
@@ -266,14 +268,23 @@ def test_a_deleted_folder_is_made_anew(flags, undisturbed, tmp_path, at_step):
     assert [row["step"] for row in rows if "loss" in row] == [4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_best_weights_that_were_deleted_are_missed_aloud(flags, tmp_path, at_step, capsys):
     folder = tmp_path / "adapter"
-    at_step(6, lambda _: shutil.rmtree(folder))
-    wrecking = ["--learning-rate", "0.3", "--lr-schedule", "constant_with_warmup", "--evaluations", "6"]
-    train_tinyllama.main(flags(folder, *wrecking, "--final-weights", "best"))
+
+    def wreck(chat: ChatTrainer) -> None:
+        shutil.rmtree(folder)
+        with torch.no_grad():
+            for name, weight in chat.model.named_parameters():
+                if "lora_B" in name:
+                    weight.fill_(10)
+
+    at_step(6, wreck)
+    train_tinyllama.main(flags(folder, "--evaluations", "6", "--final-weights", "best"))
     assert "is gone: the last weights are kept instead of the best ones" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_a_clock_that_runs_backwards_changes_nothing(flags, undisturbed, tmp_path, monkeypatch):
     now_s = iter(range(2_000_000_000, 0, -1000))
     monkeypatch.setattr("time.time", lambda: float(next(now_s)))
@@ -281,6 +292,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(flags, undisturbed, tmp_pat
     assert same(tmp_path / "adapter", undisturbed)
 
 
+@pytest.mark.slow
 def test_any_folder_name_will_do(flags, undisturbed, prepared, tmp_path):
     data = shutil.copytree(prepared, tmp_path / "meine Dateien [🍜] 100%")
     folder = tmp_path / "räumchen mit 🍜 & 'quotes'" / "a b"
@@ -292,6 +304,7 @@ def test_any_folder_name_will_do(flags, undisturbed, prepared, tmp_path):
     assert same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_cut_newest_checkpoint_is_skipped_by_name(flags, undisturbed, tmp_path, capsys):
     folder = tmp_path / "adapter"
     train_tinyllama.main(flags(folder))
@@ -334,7 +347,11 @@ def other_template(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"), [(other_weights, "another base weights"), (other_template, "another tokenizer")]
+    ("change", "named"),
+    [
+        (other_weights, "another base weights"),
+        pytest.param(other_template, "another tokenizer", marks=pytest.mark.slow),
+    ],
 )
 def test_a_changed_base_is_refused_by_name(flags, tiny_base, tmp_path, change, named):
     base = shutil.copytree(tiny_base, tmp_path / "base")
@@ -345,6 +362,7 @@ def test_a_changed_base_is_refused_by_name(flags, tiny_base, tmp_path, change, n
         train_tinyllama.main(flags(folder, "--base-model", str(base), "--resume"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [("--quantization", "nf4"), ("--lora-alpha", "32"), ("--seed", "1"), ("--epochs", "3")]
 )
@@ -390,6 +408,7 @@ def test_wandb_holds_no_message_text(flags, prepared, tmp_path, monkeypatch):
     assert MARKER.encode() in (prepared / "train.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_wandb_out_of_reach_goes_offline(flags, undisturbed, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(wandb_runs, "HOST", "localhost:9")  # nobody listens at the discard port
@@ -432,6 +451,7 @@ console.run(lambda: train_tinyllama.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_wandb_that_dies_in_the_middle_does_not_stop_the_training(flags, undisturbed, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     folder = tmp_path / "adapter"
@@ -443,6 +463,7 @@ def test_wandb_that_dies_in_the_middle_does_not_stop_the_training(flags, undistu
     assert same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_eight_bit_weights_train_and_resume(flags, tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     for folder in (whole, stopped):
@@ -454,6 +475,7 @@ def test_eight_bit_weights_train_and_resume(flags, tmp_path):
     assert all(tensor.any() for name, tensor in expected.items() if "lora_B" in name)
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_leaves_a_whole_model(flags, tiny_base, tmp_path):
     folder = tmp_path / "model"
     train_model.main(flags(folder, "--method", "full", "--final-weights", "best"))

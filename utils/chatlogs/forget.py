@@ -1,4 +1,7 @@
-"""--forget: a person or a message leaves the store and the prepared files, and stays out of them from then on."""
+"""--forget: a person or a message leaves the store and the prepared files, and stays out of them from then on.
+
+That holds for ready-made examples, too: what their sources' ids say, and the lines that start with the person's name.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ from typing import Any
 import msgspec
 
 from utils import console
-from utils.chatlogs import outputs
+from utils.chatlogs import examples, outputs, people
 from utils.chatlogs.settings import PrepareSettings
+from utils.chatlogs.people import Person
 from utils.chatlogs.sources.export import is_id
-from utils.chatlogs.storage import store
+from utils.chatlogs.sources.readers import Reading
+from utils.chatlogs.storage import history, store
 from utils.console import UserError
+from utils.records import Record
 
 
 def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]) -> None:
@@ -30,22 +36,34 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
         raise UserError(f"there is no store at {path} to forget anything in; pass --output-dir, or --store")
     ids = _ids(settings)
     with store.connect(path, read_only=True) as connection:
-        people, messages = _count(connection, ids, path)
+        reading = history.last_reading(connection, None) or Reading()
+        authors, messages = _count(connection, ids, reading.records, path)
+        everybody = people.list_people(connection)
+        speakers = examples.keys_of(everybody[one] for one in ids if one in everybody)
+        gone = {*ids, *speakers} | examples.messages_by(connection, set(ids), reading.records)
+    left_over = examples.without(reading.records, gone)
     found = "1 message" if messages == 1 else f"{messages:,} messages"
-    if people:
-        found += ", all that one person wrote," if people == 1 else f", all that {people} people wrote,"
+    if authors:
+        found += ", all that one person wrote," if authors == 1 else f", all that {authors} people wrote,"
+    if reading.records:
+        found += f" and {len(reading.records) - len(left_over):,} of {len(reading.records):,} ready-made examples"
     if settings.dry_run:
         console.say(f"dry run: {found} would leave {path}; nothing was written")
         return
-    store.rewrite(path, ids)
+    forgotten = [*ids, *sorted(speakers)] if reading.records else ids
+    store.rewrite(path, forgotten, history.encode(replace(reading, records=left_over)))
     console.say(f"removed {found} from {path}")
     last = _last_settings(settings.output_dir)
     if last is None:
         console.say(f"there are no prepared files in {settings.output_dir}")
         return
     last, records = last
+    excluded = tuple(name for name in last.exclude_authors if _fitting(everybody, name) not in ids)
+    again = replace(
+        last, output_dir=settings.output_dir, store=path, dry_run=False, forget=(), exclude_authors=excluded
+    )
     try:
-        prepare(replace(last, output_dir=settings.output_dir, store=path, dry_run=False, forget=()))
+        prepare(again)
     except UserError as error:
         outputs.remove(settings.output_dir)
         console.say(f"removed all {records:,} records, since no sets can be made of the rest: {error}")
@@ -64,14 +82,21 @@ def _ids(settings: PrepareSettings) -> list[int]:
     return [int(one) for one in settings.forget]
 
 
-def _count(connection: Any, ids: list[int], path: Path) -> tuple[int, int]:
-    """How many of the ids are people, and how many messages leave with all ids together."""
+def _fitting(everybody: dict[int, Person], name: str) -> int | None:
+    try:
+        return people.find_person(everybody, name, "EXCLUDE_AUTHORS").id
+    except UserError:  # a name of the examples alone
+        return None
+
+
+def _count(connection: Any, ids: list[int], records: list[Record], path: Path) -> tuple[int, int]:
+    """How many of the ids are people, and how many messages of the store leave with all ids together."""
     rows = connection.execute(
         "SELECT id, false FROM messages WHERE id IN (SELECT unnest($1)) "
         "UNION ALL SELECT DISTINCT author_id, true FROM messages WHERE author_id IN (SELECT unnest($1))",
         [ids],
     ).fetchall()
-    known = dict(rows)
+    known = dict.fromkeys(examples.ids_of(records), False) | dict(rows)
     earlier = set(store.forgotten(connection))
     for one in ids:
         if one not in known:
@@ -80,7 +105,7 @@ def _count(connection: Any, ids: list[int], path: Path) -> tuple[int, int]:
     ((messages,),) = connection.execute(
         "SELECT count(*) FROM messages WHERE id IN (SELECT unnest($1)) OR author_id IN (SELECT unnest($1))", [ids]
     ).fetchall()
-    return sum(known.values()), messages
+    return sum(known[one] for one in ids), messages
 
 
 def _last_settings(folder: Path) -> tuple[PrepareSettings, int] | None:

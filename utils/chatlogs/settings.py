@@ -76,7 +76,7 @@ class PrepareSettings:
     ] = 0.05
     test_share: Annotated[
         float, Meta(description="Share of the records, 0 to 0.4, kept for the final test; the newest.", gt=0, le=0.4)
-    ] = 0.05
+    ] = 0.1
     dry_run: Annotated[bool, Meta(description="Show the counts and the samples, write nothing.")] = False
 
 

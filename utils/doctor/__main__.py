@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 from utils.doctor import project
@@ -37,12 +39,30 @@ def main() -> int:
     findings += [project.disk(), project.starter(), project.data(), project.adapters()]
     width = max(len(finding.part) for finding in findings)
     for finding in findings:
-        print(f"{MARKS[finding.state]}  {finding.part:<{width}}  {finding.detail}")
+        show(f"{MARKS[finding.state]}  {finding.part:<{width}}  ", finding.detail)
         if finding.fix:
-            print(f"      {'':<{width}}  -> {finding.fix}")
+            show(f"      {'':<{width}}  -> ", finding.fix)
     broken = [finding.part for finding in findings if finding.state == "broken"]
     print(f"\ntraining can't work here yet: {', '.join(broken)}" if broken else "\ntraining can work here")
     return 1 if broken else 0
+
+
+def show(head: str, text: str) -> None:
+    """Prints `text` after `head`, as a column as wide as the terminal, or in one line where there is none."""
+    if not sys.stdout.isatty():
+        print(head + text)
+        return
+    columns = max(shutil.get_terminal_size().columns, len(head) + 20)
+    print(
+        textwrap.fill(
+            text,
+            columns,
+            initial_indent=head,
+            subsequent_indent=" " * len(head),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
 
 
 def isolate(name: str, part: str, timeout_s: float, when_it_fails: State) -> Finding:
@@ -64,7 +84,7 @@ def isolate(name: str, part: str, timeout_s: float, when_it_fails: State) -> Fin
     except (ValueError, TypeError, IndexError):
         last = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
         reason = f"its process died of signal {-done.returncode}" if done.returncode < 0 else last
-        return Finding(part, when_it_fails, f"does not work: {reason}", project.INSTALL)
+        return Finding(part, when_it_fails, f"does not work: {reason}", project.install())
 
 
 if __name__ == "__main__":

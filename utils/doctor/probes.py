@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import netrc
 import os
+import shutil
 import socket
 import sys
 import time
@@ -13,51 +14,70 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from utils.doctor.finding import Finding
 
+if TYPE_CHECKING:
+    import torch
+
 WANDB_HOST = "api.wandb.ai"
 NETWORK_TIMEOUT_S = 5
+TIMED_TOKENS = 100_000
 
 
 def torch_probe() -> Finding:
-    """The device, and from one matrix product how long a thousand tokens take at best.
+    """Device, memory and the dtype of training there, and from one matrix product how long it takes at best.
 
-    A LoRA step multiplies each weight with each token twice forward and twice backward: 4 FLOP a weight and token.
+    A LoRA step multiplies each frozen weight with each token once forward and once backward: 4 FLOP.
     """
     import torch
 
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    device = "cuda" if cuda else "mps" if mps else "cpu"
-    dtype, size = torch.float32, 1024
-    if cuda:
-        capability = torch.cuda.get_device_capability()
-        dtype, size = (torch.bfloat16 if capability[0] >= 8 else torch.float16), 4096
-        memory_gib = torch.cuda.get_device_properties(0).total_memory / 2**30
-        where = f"{torch.cuda.get_device_name(0)}, {memory_gib:.0f} GiB, {str(dtype).removeprefix('torch.')}"
+    from utils import base_models
+
+    compute = base_models.choose_compute("none", training=True)
+    device = compute.device.type
+    if device == "cuda":
+        where = torch.cuda.get_device_name(compute.device)
+        memory_gib = torch.cuda.get_device_properties(compute.device).total_memory / 2**30
     else:
+        where = f"the CPU, {torch.get_num_threads()} threads" if device == "cpu" else "an Apple GPU"
         memory_gib = _memory_gib()
-        where = f"{device.upper()}, {torch.get_num_threads()} threads" if device == "cpu" else "Apple GPU (MPS)"
-        where += f", {memory_gib:.0f} GiB, float32" if memory_gib else ", float32"
+    parts = [f"{torch.__version__.split('+')[0]} on {where}", f"{memory_gib:.0f} GiB" if memory_gib else ""]
+    parts.append(str(compute.dtype).removeprefix("torch."))
+    flops = _flops(compute.device, compute.dtype, 4096 if device == "cuda" else 1024)
+    starter, tinyllama = (_duration(4 * weights * TIMED_TOKENS / flops) for weights in (135e6, 1.1e9))
+    detail = (
+        f"{', '.join(part for part in parts if part)}; at the measured {flops / 1e9:,.0f} GFLOP/s, training on"
+        f" {TIMED_TOKENS:,} tokens takes at best {starter} with the starter, {tinyllama} with TinyLlama"
+    )
+    fix = ""
+    if device == "cuda" and memory_gib < 7.5:
+        fix = "under 8 GB: add --gradient-checkpointing, or use --base-model starter"
+    if device == "cpu":
+        fix = "no GPU: use --config configs/cpu-starter.yaml, which takes about 3 GB of memory, or Colab"
+        if shutil.which("nvidia-smi"):
+            fix = "there is an NVIDIA GPU that torch can't use: install the driver and the torch that pytorch.org names"
+    return Finding("torch", "optional" if fix else "fine", detail, fix)
+
+
+def _flops(device: torch.device, dtype: torch.dtype, size: int) -> float:
+    """Floating-point operations a second of the fastest of five products of two square matrices."""
+    import torch
+
     square = torch.rand(size, size, device=device, dtype=dtype)
     best_s = float("inf")
     for _ in range(5):
         started_s = time.perf_counter()
         (square @ square).sum().item()
         best_s = min(best_s, time.perf_counter() - started_s)
-    flops = 2 * size**3 / best_s
-    starter_s, tinyllama_s = (4 * weights * 1000 / flops for weights in (135e6, 1.1e9))
-    detail = (
-        f"torch {torch.__version__.split('+')[0]} on {where}; at {flops / 1e9:,.0f} GFLOP/s, 1,000 tokens take"
-        f" {starter_s:.2g} s with the starter and {tinyllama_s:.2g} s with TinyLlama at best"
-    )
-    if cuda and memory_gib < 7.5:
-        return Finding(
-            "torch", "optional", detail, "under 8 GB: add --gradient-checkpointing, or use --base-model starter"
-        )
-    if device == "cpu":
-        return Finding("torch", "optional", detail, "no GPU: use --config configs/cpu-starter.yaml, or Colab")
-    return Finding("torch", "fine", detail)
+    return 2 * size**3 / best_s
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1g} s" if seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def bitsandbytes_probe() -> Finding:

@@ -12,7 +12,16 @@ from pathlib import Path
 from utils.doctor.finding import Finding
 
 ROOT = Path(__file__).resolve().parents[2]
-INSTALL = "python -m pip install -r requirements.txt"
+
+
+def command(arguments: str) -> str:
+    """What to type in the project's folder to run something with this very Python."""
+    python = Path(sys.executable)
+    return f"{python.relative_to(ROOT) if python.is_relative_to(ROOT) else python} {arguments}"
+
+
+def install() -> str:
+    return command("-m pip install -r requirements.txt")
 
 
 def python() -> Finding:
@@ -39,9 +48,9 @@ def packages() -> Finding:
         if found.split("+")[0] != pinned[2]:
             other.append(f"{pinned[1]} {found} instead of {pinned[2]}")
     if missing:
-        return Finding("packages", "broken", f"not installed: {', '.join(missing)}", INSTALL)
+        return Finding("packages", "broken", f"not installed: {', '.join(missing)}", install())
     if other:
-        return Finding("packages", "optional", f"other versions than tested: {', '.join(other)}", INSTALL)
+        return Finding("packages", "optional", f"other versions than tested: {', '.join(other)}", install())
     return Finding("packages", "fine", "all of requirements.txt, in the tested versions")
 
 
@@ -73,14 +82,14 @@ def data() -> Finding:
     exports = [path for path in (ROOT / "data/raw").glob("*") if path.name != ".gitkeep"]
     have = "exports in data/raw, not prepared yet" if exports else "none yet"
     source = "" if exports else " --source data/sample --persona rohan"
-    return Finding("data", "optional", have, f"python prepare_training_data.py{source}")
+    return Finding("data", "optional", have, command(f"prepare_training_data.py{source}"))
 
 
 def adapters() -> Finding:
     found = sorted((ROOT / "models").glob("*/adapter_config.json"))
     if found:
         return Finding("adapters", "fine", ", ".join(str(path.parent.relative_to(ROOT)) for path in found))
-    return Finding("adapters", "optional", "none yet", "python train_tinyllama.py")
+    return Finding("adapters", "optional", "none yet", command("train_tinyllama.py"))
 
 
 def _lines(path: Path) -> int:

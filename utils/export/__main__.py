@@ -36,18 +36,10 @@ def main(argv: list[str] | None = None) -> None:
     staging.check_destination(wanted.destination, wanted.overwrite)
     test_records = records.read(wanted.test_file)
     adapter = adapters.verify(wanted.adapter)
-    base = base_models.locate(wanted.base_model or adapter.base_model)
+    adapter = adapters.verify_base(adapter, base_models.locate(wanted.base_model or adapter.base_model))
     compute = base_models.choose_compute(adapter.quantization, wanted.device)
 
-    as_trained = None
-    if compute.quantization != "none":
-        model, tokenizer = adapters.load(adapter, base, compute)
-        encoded = held_out.sample(test_records, tokenizer, wanted)
-        as_trained = held_out.mean_nll(model, encoded, f"adapter on {compute.quantization}")
-        del model
-        gc.collect()
-
-    model, tokenizer = adapters.load(adapter, base, Compute(compute.device, torch.float32, "none"))
+    model, tokenizer = adapters.load(adapter, adapter.base, Compute(compute.device, torch.float32, "none"))
     encoded = held_out.sample(test_records, tokenizer, wanted)
     if wanted.to != "merged":
         gguf_file.check_supported(model.config, tokenizer)
@@ -77,9 +69,13 @@ def main(argv: list[str] | None = None) -> None:
             system_prompt = wanted.system_prompt or ollama.system_prompt(test_records)
             text = ollama.modelfile("model.gguf", tokenizer, system_prompt, leading_space=vocabulary.leading_space)
             (folder / "Modelfile").write_text(text, encoding="utf-8")
+        as_trained = None
+        if compute.quantization != "none":
+            model, _ = adapters.load(adapter, adapter.base, compute)
+            as_trained = held_out.mean_nll(model, encoded, f"adapter on {compute.quantization}")
         tokens = sum(record.supervised_tokens for record in encoded)
         measured = Measured(len(encoded), tokens, as_trained, full_precision, exported)
-        model_card.write(folder, adapter, base, measured, wanted)
+        model_card.write(folder, adapter, measured, wanted)
 
     console.heading("exported")
     rows = [(f"adapter on the {compute.quantization} base", as_trained)] if as_trained is not None else []

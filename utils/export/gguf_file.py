@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType as Type
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig, PretrainedConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
+from transformers.utils import logging
 
 from utils import console
 from utils.base_models import Compute
@@ -70,6 +71,8 @@ def write(merged: Path, tokenizer: Tokenizer, path: Path, kind: GgufType) -> Non
 
 def load(path: Path, compute: Compute) -> PreTrainedModel:
     """A GGUF file read back by transformers, its weights unpacked to float32."""
+    if not console.err.is_terminal:
+        logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,

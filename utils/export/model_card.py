@@ -24,17 +24,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+chat = [{"role": "system", "content": "THE SYSTEM PROMPT OF YOUR RECORDS"}, {"role": "user", "content": "hello"}]
+prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+reply = model.generate(**prompt, max_new_tokens=100)[0, prompt["input_ids"].shape[1] :]
+print(tokenizer.decode(reply, skip_special_tokens=True))
 ```
 
 `vllm serve THIS_FOLDER` serves it as well.""",
-    "gguf": "```\nllama-cli -m THIS_FOLDER/model.gguf --jinja -cnv -sys 'the system prompt of your records'\n```",
+    "gguf": "```\nllama-cli -m THIS_FOLDER/model.gguf --jinja -cnv -sys 'THE SYSTEM PROMPT OF YOUR RECORDS'\n```",
     "ollama": "```\nollama create NAME -f THIS_FOLDER/Modelfile\nollama run NAME\n```",
 }
 _RELATION = {"merged": "merge", "gguf": "quantized", "ollama": "quantized"}
 
 
-def write(folder: Path, adapter: Adapter, base: BaseModel, measured: Measured, settings: ExportSettings) -> None:
-    """Puts README.md and export.json into a finished folder."""
+def write(folder: Path, adapter: Adapter, measured: Measured, settings: ExportSettings) -> None:
+    """Puts README.md and export.json into a finished folder; `adapter` was verified with its base."""
+    base = adapter.base
     trained = _training_manifest(adapter)
     (folder / "README.md").write_text(card(trained, base, measured, settings), encoding="utf-8")
     manifest = {
@@ -68,7 +73,7 @@ def card(trained: dict[str, Any], base: BaseModel, measured: Measured, settings:
     }
     shown = {name: value for name, value in results.items() if value is not None}
     return f"""---
-base_model: {base.path}
+base_model: {base.name}
 base_model_relation: {_RELATION[settings.to]}
 pipeline_tag: text-generation
 tags: [chat, discord]

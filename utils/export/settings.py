@@ -40,7 +40,7 @@ class ExportSettings:
     test_file: Annotated[Path, Meta(description="Held-out records that the export is measured on.")] = Path(
         "data/processed/test.jsonl"
     )
-    records: Annotated[int, Meta(ge=1, description="Held-out records scored at most, the same ones each time.")] = 100
+    records: Annotated[int, Meta(ge=1, description="Held-out records scored at most, the same ones each time.")] = 20
     max_length_tokens: Annotated[int, Meta(ge=32, description="Longer records lose their oldest turns.")] = 512
     seed: Annotated[int, Meta(ge=0, description="Fixes the choice of records.")] = 42
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.message_forms import forms_of, name_of, names_of, words_of
@@ -46,6 +49,8 @@ class ChannelView:
         self.named: list[tuple[int, ...]] = []  # by the plain name in the text, without @
         self.partner: list[int | None] = []  # the likeliest addressee by turn-taking, explicit or not
         self._follow_addressees()
+        self.addressed_people = [mentions or names for mentions, names in zip(self.mentioned, self.named, strict=True)]
+        self._flagged: dict[tuple[str, int], np.ndarray] = {}
         self._address_share: float | None = None
         self._words_before: dict[int, frozenset[str]] = {}
         self._words: dict[int, frozenset[str]] = {}
@@ -119,12 +124,12 @@ class ChannelView:
 
     def addressed(self, index: int) -> frozenset[int]:
         """Whom the message mentions; without a mention, whom it names."""
-        return frozenset(self.mentioned[index] or self.named[index])
+        return frozenset(self.addressed_people[index])
 
     def address_habit(self, indices: Sequence[int]) -> float:
         """Share of these messages that address somebody, 0..1; few messages lean on the channel's share."""
         if self._address_share is None:
-            self._address_share = sum(map(bool, map(self.addressed, range(len(self.messages))))) / len(self.messages)
+            self._address_share = float(self.addresses_somebody.mean())
         spoken = sum(bool(self.addressed(i)) for i in indices)
         return (spoken + 10 * self._address_share) / (len(indices) + 10)
 
@@ -147,14 +152,54 @@ class ChannelView:
             self._words_before[index] = words
         return self._words_before[index]
 
-    def is_first_of_author(self, index: int) -> bool:
-        """Nothing by the author in the session's last half hour."""
-        earlier = self.previous_of_author[index]
-        return earlier is None or self.seconds_between(earlier, index) > 1800
+    # What signals look up for many messages at once: columns over the channel's messages.
 
-    def seconds_to_next_of_author(self, index: int) -> float:
-        later = self.next_of_author[index]
-        return math.inf if later is None else self.seconds_between(index, later)
+    @cached_property
+    def unix_ms(self) -> np.ndarray:
+        return np.array([message.unix_ms for message in self.messages], dtype=np.int64)
+
+    @cached_property
+    def session_start(self) -> np.ndarray:
+        """Index of the first message of each message's session."""
+        return np.searchsorted(self.session, self.session)
+
+    @cached_property
+    def partners(self) -> np.ndarray:
+        """`partner`, -1 for nobody."""
+        return np.array([-1 if partner is None else partner for partner in self.partner], dtype=int)
+
+    @cached_property
+    def addresses_somebody(self) -> np.ndarray:
+        return np.array(list(map(bool, self.addressed_people)), dtype=bool)
+
+    @cached_property
+    def is_first_of_author(self) -> np.ndarray:
+        """Nothing by the author in the session's last half hour."""
+        earlier = [index if before is None else before for index, before in enumerate(self.previous_of_author)]
+        is_first = np.array([before is None for before in self.previous_of_author], dtype=bool)
+        return is_first | ((self.unix_ms - self.unix_ms[earlier]) / 1000 > 1800)
+
+    @cached_property
+    def seconds_to_next_of_author(self) -> np.ndarray:
+        later = [index if after is None else after for index, after in enumerate(self.next_of_author)]
+        is_last = [after is None for after in self.next_of_author]
+        return np.where(is_last, math.inf, (self.unix_ms[later] - self.unix_ms) / 1000)
+
+    def mentioning(self, person: int) -> np.ndarray:
+        return self._flags("mentioned", person)
+
+    def naming(self, person: int) -> np.ndarray:
+        return self._flags("named", person)
+
+    def addressing(self, person: int) -> np.ndarray:
+        """Who mentions the person, or, without a mention, names them."""
+        return self._flags("addressed_people", person)
+
+    def _flags(self, column: str, person: int) -> np.ndarray:
+        key = (column, person)
+        if key not in self._flagged:
+            self._flagged[key] = np.array([person in people for people in getattr(self, column)], dtype=bool)
+        return self._flagged[key]
 
     def rarity(self, word: str) -> float:
         """Inverse document frequency (Spärck Jones 1972), scaled to 0..1: 1 is a word said once in the channel."""

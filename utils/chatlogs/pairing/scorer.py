@@ -7,18 +7,16 @@ conditional logit of McFadden (1974). `benchmarks/fit_pairing.py` fits the weigh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from utils.chatlogs.pairing.candidates import Candidacy
 from utils.chatlogs.pairing.channel_view import ChannelView
-from utils.chatlogs.pairing.signals import Candidate, Situation
+from utils.chatlogs.pairing.signals import Candidates, Signal, Situation
 from utils.chatlogs.pairing.weights import Weights
 
-WINDOW_MESSAGES = 40  # so many messages by others are candidates, the latest first
-ADDRESSED_WINDOW_MESSAGES = 200  # messages of the people that the reply addresses are looked for as far back as this
-ADDRESSED_LIMIT = 4
-OWN_LIMIT = 3  # own messages that can be continued
 PARTNER_MEMORY_SECONDS = 1800  # after so long a silence of the persona its open exchanges are over
 LATER_SECONDS = 600  # the persona's next few messages tell whom it talks to if they come within this
 QUIET_MESSAGES = 12  # the number of people among so many messages says how quiet the channel is
@@ -62,12 +60,13 @@ def link_messages(view: ChannelView, indices: list[int], weights: Weights) -> It
         yield link
 
 
-def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situation, list[Candidate], list[Candidate]]]:
+def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situation, Candidates, Candidates]]:
     """Each message's situation and candidates. The caller must `note` the link before it asks for the next one."""
     if not indices:
         return
     author = view.person[indices[0]]
     habit = view.address_habit(indices)
+    candidacy = Candidacy(view, author)
     answered: dict[int, int] = {}
     parent_person: dict[int, int] = {}
     before: list[int] = []  # own messages of this session
@@ -99,7 +98,7 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
         )
         situation.speaks_next, situation.turns_away = _speaks_next(view, index)
         situation.answered_back, situation.replied_back = _answers_back(view, index, later)
-        yield situation, *candidates(situation, before)
+        yield situation, *candidacy.find(situation, before)
         before.append(index)
 
 
@@ -160,77 +159,35 @@ def explicit_link(view: ChannelView, index: int) -> Link | None:
     return Link(index, replies={target: EXPLICIT_CONFIDENCE}, opens=rest, explicit=True)
 
 
-def two_person_link(index: int, replies: list[Candidate], owns: list[Candidate]) -> Link:
+def two_person_link(index: int, replies: Candidates, owns: Candidates) -> Link:
     """In direct messages everything answers what the other said since; each message half as likely as the next one."""
-    fresh = [c for c in replies if c.own_after == 0]
+    fresh = [index for index, own_after in zip(replies.indices, replies.own_after, strict=True) if own_after == 0]
     sure, rest = TWO_PERSON_CONFIDENCE, 1 - TWO_PERSON_CONFIDENCE
     if fresh:
         total = sum(0.5**place for place in range(len(fresh)))
-        return Link(index, replies={c.index: sure * 0.5**k / total for k, c in enumerate(fresh)}, opens=rest)
-    if owns:
-        return Link(index, continues={owns[0].index: sure}, opens=rest)
+        return Link(index, replies={other: sure * 0.5**k / total for k, other in enumerate(fresh)}, opens=rest)
+    if owns.indices:
+        return Link(index, continues={owns.indices[0]: sure}, opens=rest)
     return Link(index, opens=1.0)
 
 
-def candidates(s: Situation, own_before: list[int]) -> tuple[list[Candidate], list[Candidate]]:
-    """Messages by others, then the persona's own, the latest first, all of the reply's session."""
-    view, replies, owns = s.view, [], []
-    others = own_after = 0
-    spoke: dict[int, int] = {}
-    addressed: dict[int, int] = {}
-    recent_own = set(own_before[-OWN_LIMIT:])
-    for index in range(s.reply - 1, -1, -1):
-        if view.session[index] != view.session[s.reply] or others >= ADDRESSED_WINDOW_MESSAGES:
-            break
-        if others >= WINDOW_MESSAGES and not s.addressed and not recent_own:
-            break
-        if not view.answerable[index]:
-            continue
-        person = view.person[index]
-        candidate = Candidate(
-            index,
-            person,
-            others,
-            spoke.get(person, 0),
-            own_after,
-            addressed.get(person, 0),
-            view.seconds_between(index, s.reply),
-        )
-        if person == s.author:
-            if index in recent_own:
-                owns.append(candidate)
-                recent_own.discard(index)
-            own_after += 1
-            continue
-        far = others >= WINDOW_MESSAGES
-        if not far or (person in s.addressed and candidate.same_author_after < ADDRESSED_LIMIT):
-            replies.append(candidate)
-        others += 1
-        spoke[person] = spoke.get(person, 0) + 1
-        for told in view.mentioned[index] or view.named[index]:
-            addressed[told] = addressed.get(told, 0) + 1
-    return replies, owns
-
-
-def rank(s: Situation, replies: list[Candidate], owns: list[Candidate], weights: Weights) -> Link:
+def rank(s: Situation, replies: Candidates, owns: Candidates, weights: Weights) -> Link:
     """The probability of every option for one message."""
-    scores = [score(weights.reply, s, c) for c in replies]
-    scores += [score(weights.own, s, c) for c in owns]
-    scores.append(score(weights.opening, s))
-    top = max(scores)
-    masses = [math.exp(value - top) for value in scores]
-    total = sum(masses)
-    shares = [mass / total for mass in masses]
+    opening = sum(weight * signal(s) for signal, weight in weights.opening.items())
+    scores = np.concatenate([score(weights.reply, s, replies), score(weights.own, s, owns), [opening]])
+    masses = np.exp(scores - scores.max())
+    shares = (masses / masses.sum()).tolist()
     return Link(
         s.reply,
-        {c.index: share for c, share in zip(replies, shares, strict=False)},
-        {c.index: share for c, share in zip(owns, shares[len(replies) :], strict=False)},
+        dict(zip(replies.indices, shares, strict=False)),
+        dict(zip(owns.indices, shares[len(replies.indices) :], strict=False)),
         shares[-1],
     )
 
 
-def score(weights: Mapping, *option: Situation | Candidate) -> float:
-    total = 0.0
-    for signal, weight in weights.items():  # a loop, not sum() over a generator: it runs some million times
-        total += weight * signal(*option)
+def score(weights: Mapping[Signal, float], s: Situation, candidates: Candidates) -> np.ndarray:
+    """The weighted sum of the signals for every candidate."""
+    total = np.zeros(len(candidates.indices))
+    for signal, weight in weights.items():
+        total += weight * signal(s, candidates)
     return total

@@ -1,14 +1,16 @@
 """The evidence for what a message answers: one small function per signal, each worth 0 when it has nothing to say.
 
 A candidate is an earlier message: by somebody else (the reply answers it) or by the persona (the reply continues it).
-pairing_weights.py says how much each signal counts.
+A signal looks at all candidates of a reply at once, since there are some million pairs of the two. weights.py says how
+much each signal counts.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from utils.chatlogs.pairing.channel_view import BURST_SECONDS, ChannelView
 
@@ -35,196 +37,218 @@ class Situation:
 
 
 @dataclass(slots=True)
-class Candidate:
-    """An earlier message and where it stands. Counts are over the messages between it and the reply."""
+class Candidates:
+    """Earlier messages and where they stand: parallel columns, the latest first.
 
-    index: int
-    person: int
-    others_between: int  # messages by others
-    same_author_after: int  # messages by the candidate's author
-    own_after: int  # messages by the persona
-    addressed_after: int  # messages by third people that address the candidate's author
-    seconds: float
+    Counts are over the messages between a candidate and the reply.
+    """
+
+    indices: list[int]
+    people: list[int]  # who wrote them
+    index: np.ndarray  # `indices` once more
+    others_between: np.ndarray  # messages by others
+    same_author_after: np.ndarray  # messages by the candidate's author
+    own_after: np.ndarray  # messages by the persona
+    addressed_after: np.ndarray  # messages by others that address the persona
+    seconds: np.ndarray
+    words: list[frozenset[str]]
+    forms: list[frozenset[str]]
+
+    def by(self, people: Collection[int]) -> np.ndarray:
+        """Which of them are by these people."""
+        return np.array([person in people for person in self.people], dtype=bool)
+
+    def are(self, form: str) -> np.ndarray:
+        """Which of them look like that."""
+        return np.array([form in forms for forms in self.forms], dtype=bool)
 
 
-Signal = Callable[[Situation, Candidate], float]
+Values = np.ndarray | float  # one for each candidate, or one for all
+Signal = Callable[[Situation, Candidates], Values]
 OpeningSignal = Callable[[Situation], float]
 
 
 # Who is addressed -------------------------------------------------------------------------------------------------
 
 
-def reply_mentions_author(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.view.mentioned[s.reply])
+def reply_mentions_author(s: Situation, c: Candidates) -> Values:
+    mentioned = s.view.mentioned[s.reply]
+    return c.by(mentioned) if mentioned else 0.0
 
 
-def reply_names_author(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.view.named[s.reply])
+def reply_names_author(s: Situation, c: Candidates) -> Values:
+    named = s.view.named[s.reply]
+    return c.by(named) if named else 0.0
 
 
-def reply_addresses_another(s: Situation, c: Candidate) -> float:
-    return float(bool(s.addressed) and c.person not in s.addressed)
+def reply_addresses_another(s: Situation, c: Candidates) -> Values:
+    return ~c.by(s.addressed) if s.addressed else 0.0
 
 
-def candidate_mentions_persona(s: Situation, c: Candidate) -> float:
-    return float(s.author in s.view.mentioned[c.index])
+def candidate_mentions_persona(s: Situation, c: Candidates) -> Values:
+    return s.view.mentioning(s.author)[c.index]
 
 
-def candidate_names_persona(s: Situation, c: Candidate) -> float:
-    return float(s.author in s.view.named[c.index])
+def candidate_names_persona(s: Situation, c: Candidates) -> Values:
+    return s.view.naming(s.author)[c.index]
 
 
-def candidate_addresses_another(s: Situation, c: Candidate) -> float:
-    told = s.view.mentioned[c.index] or s.view.named[c.index]
-    return float(bool(told) and s.author not in told)
+def candidate_addresses_another(s: Situation, c: Candidates) -> Values:
+    return s.view.addresses_somebody[c.index] & ~s.view.addressing(s.author)[c.index]
 
 
-def candidate_turned_to_persona(s: Situation, c: Candidate) -> float:
+def candidate_turned_to_persona(s: Situation, c: Candidates) -> Values:
     """It addresses nobody, and its author's last partner is the persona."""
-    return float(_silent(s, c) and s.view.partner[c.index] == s.author)
+    return ~s.view.addresses_somebody[c.index] & (s.view.partners[c.index] == s.author)
 
 
-def candidate_turned_to_another(s: Situation, c: Candidate) -> float:
-    return float(_silent(s, c) and s.view.partner[c.index] not in (None, s.author))
+def candidate_turned_to_another(s: Situation, c: Candidates) -> Values:
+    partners = s.view.partners[c.index]
+    return ~s.view.addresses_somebody[c.index] & (partners != s.author) & (partners >= 0)
 
 
-def _silent(s: Situation, c: Candidate) -> bool:
-    return not (s.view.mentioned[c.index] or s.view.named[c.index])
+def latest_from_addressed(s: Situation, c: Candidates) -> Values:
+    return c.by(s.addressed) & (c.same_author_after == 0) if s.addressed else 0.0
 
 
-def latest_from_addressed(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.addressed and c.same_author_after == 0)
+def author_replies_back(s: Situation, c: Candidates) -> Values:
+    return c.by(s.replied_back) if s.replied_back else 0.0
 
 
-def author_replies_back(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.replied_back)
-
-
-def another_answers_back(s: Situation, c: Candidate) -> float:
+def another_answers_back(s: Situation, c: Candidates) -> Values:
     """Somebody else addresses the persona soon after the reply: what comes later tells as well."""
-    return float(bool(s.answered_back) and c.person not in s.answered_back)
+    return ~c.by(s.answered_back) if s.answered_back else 0.0
 
 
-def persona_addresses_author_later(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.addressed_later)
+def persona_addresses_author_later(s: Situation, c: Candidates) -> Values:
+    return c.by(s.addressed_later) if s.addressed_later else 0.0
 
 
-def author_speaks_next(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.speaks_next)
+def author_speaks_next(s: Situation, c: Candidates) -> Values:
+    return c.by(s.speaks_next)
 
 
-def author_turns_away(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.turns_away)
+def author_turns_away(s: Situation, c: Candidates) -> Values:
+    return c.by(s.turns_away) if s.turns_away else 0.0
 
 
 # Where it stands --------------------------------------------------------------------------------------------------
 
 
-def is_previous_message(s: Situation, c: Candidate) -> float:
-    return float(c.others_between == 0)
+def is_previous_message(s: Situation, c: Candidates) -> Values:
+    return c.others_between == 0
 
 
-def previous_message_in_quiet(s: Situation, c: Candidate) -> float:
+def previous_message_in_quiet(s: Situation, c: Candidates) -> Values:
     return s.quiet * (c.others_between == 0)
 
 
-def after_personas_last_in_quiet(s: Situation, c: Candidate) -> float:
+def after_personas_last_in_quiet(s: Situation, c: Candidates) -> Values:
     return s.quiet * (c.own_after == 0)
 
 
-def message_gap(s: Situation, c: Candidate) -> float:
-    return math.log1p(c.others_between)
+def message_gap(s: Situation, c: Candidates) -> Values:
+    return np.log1p(c.others_between)
 
 
-def time_gap(s: Situation, c: Candidate) -> float:
-    return math.log1p(max(0.0, c.seconds) / 10)
+def time_gap(s: Situation, c: Candidates) -> Values:
+    return np.log1p(np.maximum(0.0, c.seconds) / 10)
 
 
-def author_spoke_after(s: Situation, c: Candidate) -> float:
-    return math.log1p(c.same_author_after)
+def author_spoke_after(s: Situation, c: Candidates) -> Values:
+    return np.log1p(c.same_author_after)
 
 
-def persona_spoke_after(s: Situation, c: Candidate) -> float:
-    return math.log1p(c.own_after)
+def persona_spoke_after(s: Situation, c: Candidates) -> Values:
+    return np.log1p(c.own_after)
 
 
-def before_personas_last(s: Situation, c: Candidate) -> float:
-    return float(c.own_after > 0)
+def before_personas_last(s: Situation, c: Candidates) -> Values:
+    return c.own_after > 0
 
 
-def addressed_message_gap(s: Situation, c: Candidate) -> float:
-    return math.log1p(c.others_between) if c.person in s.addressed else 0.0
+def addressed_message_gap(s: Situation, c: Candidates) -> Values:
+    return np.log1p(c.others_between) * c.by(s.addressed) if s.addressed else 0.0
 
 
-def is_authors_first(s: Situation, c: Candidate) -> float:
+def is_authors_first(s: Situation, c: Candidates) -> Values:
     """The author was silent for the last while: somebody who comes in."""
-    return float(s.view.is_first_of_author(c.index))
+    return s.view.is_first_of_author[c.index]
 
 
-def continues_in_burst(s: Situation, c: Candidate) -> float:
+def continues_in_burst(s: Situation, c: Candidates) -> Values:
     """The author's next message follows within seconds, so that this one is not the burst's end."""
-    return float(c.same_author_after > 0 and s.view.seconds_to_next_of_author(c.index) <= BURST_SECONDS / 3)
+    return (c.same_author_after > 0) & (s.view.seconds_to_next_of_author[c.index] <= BURST_SECONDS / 3)
 
 
 # What was said to it already --------------------------------------------------------------------------------------
 
 
-def answered_and_addressed(s: Situation, c: Candidate) -> float:
-    return float(c.index in s.answered and c.person in s.addressed)
+def answered_and_addressed(s: Situation, c: Candidates) -> Values:
+    if not s.addressed:
+        return 0.0
+    return np.array([index in s.answered for index in c.indices], dtype=bool) & c.by(s.addressed)
 
 
-def author_is_current_partner(s: Situation, c: Candidate) -> float:
-    return float(s.own_before is not None and s.parent_person.get(s.own_before) == c.person)
+def author_is_current_partner(s: Situation, c: Candidates) -> Values:
+    partner = s.parent_person.get(s.own_before)
+    return c.by((partner,)) if partner is not None else 0.0
 
 
-def author_is_recent_partner(s: Situation, c: Candidate) -> float:
-    return float(c.person in s.parent_person.values())
+def author_is_recent_partner(s: Situation, c: Candidates) -> Values:
+    return c.by(set(s.parent_person.values())) if s.parent_person else 0.0
 
 
-def new_from_partner(s: Situation, c: Candidate) -> float:
+def new_from_partner(s: Situation, c: Candidates) -> Values:
     """Said after the persona's last message to its author."""
-    return float(c.index > s.last_to.get(c.person, s.reply))
+    return c.index > np.array([s.last_to.get(person, s.reply) for person in c.people], dtype=int)
 
 
-def old_from_partner(s: Situation, c: Candidate) -> float:
-    return float(c.index < s.last_to.get(c.person, -1))
+def old_from_partner(s: Situation, c: Candidates) -> Values:
+    return c.index < np.array([s.last_to.get(person, -1) for person in c.people], dtype=int)
 
 
 # Form and words ---------------------------------------------------------------------------------------------------
 
 
-def question_then_statement(s: Situation, c: Candidate) -> float:
-    return float("question" in s.view.forms(c.index) and "question" not in s.view.forms(s.reply))
+def question_then_statement(s: Situation, c: Candidates) -> Values:
+    return 0.0 if "question" in s.view.forms(s.reply) else c.are("question")
 
 
-def question_then_short_answer(s: Situation, c: Candidate) -> float:
-    return float("question" in s.view.forms(c.index) and "short_answer" in s.view.forms(s.reply))
+def question_then_short_answer(s: Situation, c: Candidates) -> Values:
+    return c.are("question") if "short_answer" in s.view.forms(s.reply) else 0.0
 
 
-def greeting_then_greeting(s: Situation, c: Candidate) -> float:
-    return float("greeting" in s.view.forms(c.index) and "greeting" in s.view.forms(s.reply))
+def greeting_then_greeting(s: Situation, c: Candidates) -> Values:
+    return c.are("greeting") if "greeting" in s.view.forms(s.reply) else 0.0
 
 
-def candidate_is_thanks(s: Situation, c: Candidate) -> float:
-    return float("thanks" in s.view.forms(c.index))
+def candidate_is_thanks(s: Situation, c: Candidates) -> Values:
+    return c.are("thanks")
 
 
-def candidate_is_short(s: Situation, c: Candidate) -> float:
-    return float("short" in s.view.forms(c.index))
+def candidate_is_short(s: Situation, c: Candidates) -> Values:
+    return c.are("short")
 
 
-def candidate_is_command(s: Situation, c: Candidate) -> float:
-    return float("command" in s.view.forms(c.index))
+def candidate_is_command(s: Situation, c: Candidates) -> Values:
+    return c.are("command")
 
 
-def shared_rare_words(s: Situation, c: Candidate) -> float:
+def shared_rare_words(s: Situation, c: Candidates) -> Values:
     """Summed rarity of the words in both messages, at most 2."""
-    shared = s.view.words(s.reply) & s.view.words(c.index)
-    return min(2.0, sum(s.view.rarity(word) for word in shared)) if shared else 0.0
+    said = s.view.words(s.reply)
+    return np.array([_rarity(s.view, said & words) for words in c.words], dtype=float)
 
 
-def topic_words(s: Situation, c: Candidate) -> float:
+def topic_words(s: Situation, c: Candidates) -> Values:
     """The same over what the author said just before."""
-    before = s.view.words_before(c.index) - s.view.words(c.index)
-    shared = s.view.words(s.reply) & before
-    return min(2.0, sum(s.view.rarity(word) for word in shared)) if shared else 0.0
+    said = s.view.words(s.reply)
+    before = [said & s.view.words_before(index) for index in c.indices]
+    return np.array(
+        [_rarity(s.view, shared - words) for shared, words in zip(before, c.words, strict=True)], dtype=float
+    )
+
+
+def _rarity(view: ChannelView, words: frozenset[str]) -> float:
+    return min(2.0, sum(map(view.rarity, words))) if words else 0.0

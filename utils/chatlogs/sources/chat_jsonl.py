@@ -95,7 +95,9 @@ def _records(item: Any, name: str) -> Iterator[Record]:
             record = msgspec.convert({key: value for key, value in item.items() if value is not None}, Record)
         except msgspec.ValidationError:
             return
-        yield record if record.source.conversation else msgspec.structs.replace(record, source=_source(name, 0))
+        if not record.source.conversation:  # its other fields may well be there
+            record = msgspec.structs.replace(record, source=msgspec.structs.replace(record.source, conversation=name))
+        yield record
 
 
 def _source(name: str, turn: int) -> Source:

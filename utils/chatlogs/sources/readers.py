@@ -86,6 +86,7 @@ def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
             for found in _attempt(file, reading):
                 if isinstance(found, CsvFile):
                     tables.append(found)
+                    whose.look_at_rows(found)
                     known.setdefault(found.channel.id, Known())
                     continue
                 count += 1
@@ -93,13 +94,21 @@ def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
                     known[found.channel.id].add(found.messages)
                 whose.look_at(found)
                 yield found
+    owners = [owner or whose.owner(one, reading.warnings) for one, owner in zip(packages, owners, strict=True)]
+    for package, owner in zip(packages, owners, strict=True) if tables else ():
+        for export in data_package.read(package, owner):
+            if export.channel.id in known:
+                known[export.channel.id].add_own(export.messages)
     for export in sequences.merge(tables, known):
         count += 1
         yield _noted(export, f"{export.channel.name} (CSV)", reading)
     for package, owner in zip(packages, owners, strict=True):
         reading.files += 1
-        for export in data_package.read(package, owner or whose.owner(package, reading.warnings)):
+        for export in data_package.read(package, owner):
             count += 1
+            if export.channel.id in known:
+                covered = known[export.channel.id].covered
+                export.messages = [message for message in export.messages if message.id not in covered]
             yield _noted(export, f"{package.root.name}/", reading)
     if not count and not reading.records:
         where = ", ".join(map(str, paths))

@@ -9,6 +9,8 @@ places in the files can:
   order, is one message; what one lacks was cut off there, or deleted in between.
 - Where one export ends and the next begins within the same minute, and the next doesn't open with what the other has
   of it, it goes on where the other stopped.
+- A data package has its owner's messages with their ids, and an id holds the millisecond: a row of the same person and
+  millisecond gets that id. A coarser clock can't be matched; there the package's copies are left out.
 
 The made-up id is a snowflake: the time, the place within the minute, and a hash, so that it sorts like a real one and
 comes out the same whatever else is read.
@@ -17,6 +19,7 @@ comes out the same whatever else is read.
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +40,18 @@ class Known:
     """The messages with real ids of a channel that is there as CSV, too."""
 
     moments: set[tuple[int, int]] = field(default_factory=set)  # (author id, unix_ms)
+    own: dict[tuple[int, int], int] = field(default_factory=dict)  # of data packages: the same -> the message's id
+    owners: dict[str, int] = field(default_factory=dict)  # their owners: a name in lower case -> the person's id
+    covered: set[int] = field(default_factory=set)  # ids of data packages that `merge` has found in coarser exports
 
     def add(self, messages: Iterable[Message]) -> None:
         self.moments.update((message.author_id, message.unix_ms) for message in messages)
+
+    def add_own(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.own[message.author_id, (message.id >> 22) + DISCORD_EPOCH_MS] = message.id
+            for name in filter(None, (message.author_name, message.author_nickname)):
+                self.owners[name.casefold()] = message.author_id
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class _Sequence:
 def merge(files: Sequence[CsvFile], known: Mapping[int, Known]) -> list[Export]:
     """One export a channel, in the order of the channels' ids. The files come in the order of their names.
 
-    Rows that `known` has with real ids are left out.
+    Rows that `known` has with real ids are left out, but for those of data packages, which get their real ids.
     """
     series: dict[str, list[CsvFile]] = defaultdict(list)
     for file in files:
@@ -62,7 +74,7 @@ def merge(files: Sequence[CsvFile], known: Mapping[int, Known]) -> list[Export]:
     for parts in series.values():
         by_channel[parts[0].channel.id].append(_join(parts))
     return [
-        _to_export(sequences, known.get(channel_id, Known()).moments)
+        _to_export(sequences, known.get(channel_id, Known()))
         for channel_id, sequences in sorted(by_channel.items())
     ]
 
@@ -77,8 +89,8 @@ def _join(parts: Sequence[CsvFile]) -> _Sequence:
     return _Sequence(parts[0].channel, rows, precision_ms, all(part.has_zone for part in parts))
 
 
-def _to_export(sequences: list[_Sequence], moments: set[tuple[int, int]]) -> Export:
-    moments = set(moments)
+def _to_export(sequences: list[_Sequence], known: Known) -> Export:
+    moments = set(known.moments)
     messages: list[Message] = []
     taken: set[int] = set()
     warnings: list[str] = []
@@ -88,12 +100,17 @@ def _to_export(sequences: list[_Sequence], moments: set[tuple[int, int]]) -> Exp
         if precision_ms == 1:
             kept = {at: [row for row in rows if (row.author_id, at) not in moments] for at, rows in minutes.items()}
         else:
-            kept = _outside(minutes, moments, 0 if all(sequence.has_zone for sequence in alike) else ZONES_MS)
+            doubt_ms = 0 if all(sequence.has_zone for sequence in alike) else ZONES_MS
+            kept = _outside(minutes, moments, doubt_ms)
+            covered = _own_near(kept, known, doubt_ms + 60_000)
+            if covered:
+                known.covered |= covered
+                warnings.append(f"covers the time of {len(covered)} messages of a data package; its copies are left out")
         left_out = sum(map(len, minutes.values())) - sum(map(len, kept.values()))
         if left_out and precision_ms > 1:
             warnings.append(f"has {left_out} rows from a time that a better export covers; they are left out")
         channel_id = sequences[0].channel.id
-        found = [message for at in sorted(kept) for message in _to_messages(kept[at], channel_id, precision_ms, taken)]
+        found = [message for at in sorted(kept) for message in _to_messages(kept[at], channel_id, precision_ms, taken, known.own)]
         messages += found
         moments.update((message.author_id, message.unix_ms) for message in found)
         absurd = sum(map(len, kept.values())) - len(found)
@@ -111,6 +128,22 @@ def _outside(minutes: Mapping[int, Minute], moments: set[tuple[int, int]], doubt
     first = min(at for _, at in moments) - doubt_ms
     last = max(at for _, at in moments) + doubt_ms
     return {at: rows for at, rows in minutes.items() if not first - 60_000 < at <= last}
+
+
+def _own_near(minutes: Mapping[int, Minute], known: Known, within_ms: int) -> set[int]:
+    """The ids of a data package's messages within so many milliseconds of a row of the same person."""
+    moments: dict[int, list[int]] = defaultdict(list)
+    for at in sorted(minutes) if known.own else ():
+        for row in minutes[at]:
+            # a person without an id has the owner's name
+            author_id = known.owners.get(row.author_name.casefold()) if row.author_id < 2**48 else row.author_id
+            moments[author_id or row.author_id].append(at)
+    near = set()
+    for (author_id, at), message_id in known.own.items():
+        place = bisect_left(moments[author_id], at - within_ms)
+        if place < len(moments[author_id]) and moments[author_id][place] <= at + within_ms:
+            near.add(message_id)
+    return near
 
 
 # Laying one export over the other ------------------------------------------------------------------------------------
@@ -181,7 +214,9 @@ def _union_by_place(before: Minute, rows: Minute) -> Minute:
 # Ids -----------------------------------------------------------------------------------------------------------------
 
 
-def _to_messages(minute: Minute, channel_id: int, precision_ms: int, taken: set[int]) -> list[Message]:
+def _to_messages(
+    minute: Minute, channel_id: int, precision_ms: int, taken: set[int], own: Mapping[tuple[int, int], int]
+) -> list[Message]:
     said: Counter[tuple[object, ...]] = Counter()
     messages = []
     for place, row in enumerate(minute):
@@ -191,6 +226,9 @@ def _to_messages(minute: Minute, channel_id: int, precision_ms: int, taken: set[
         moment = row.unix_ms - DISCORD_EPOCH_MS + min(place, precision_ms - 1)
         message_id = moment << 22 | zlib.crc32(repr((*what, said[what])).encode()) & 0x3FFFFF
         said[what] += 1
+        real_id = own.get((row.author_id, row.unix_ms)) if precision_ms == 1 else None
+        if real_id is not None and real_id not in taken:
+            message_id = real_id
         while message_id in taken:
             message_id += 1
         taken.add(message_id)

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.chatlogs.sources.export import Export
-from utils.chatlogs.storage.columns import EXPORT_COLUMNS, MESSAGE_COLUMNS, to_table
+from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, to_table
 from utils.console import UserError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow
 
 BATCH_MESSAGES = 20_000
 MEMORY_LIMIT = "192MB"  # what DuckDB keeps in memory; sorting more than that goes over the disk
@@ -119,36 +121,60 @@ def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> in
     """
     import duckdb
 
-    read, size = 0, 0
-    waiting: list[tuple[int, Export]] = []
-    newest: dict[int, Export] = {}
     try:
-        for place, export in enumerate(exports):
-            waiting.append((place, export))
-            known = newest.get(export.channel.id)
-            if known is None or export.exported_at_ms >= known.exported_at_ms:
-                newest[export.channel.id] = replace(export, messages=[])
-            size += len(export.messages)
-            if size >= BATCH_MESSAGES:
-                _append(connection, waiting)
-                read, size, waiting = read + size, 0, []
-        _append(connection, waiting)
-        infos = [astuple(newest[channel_id].channel) for channel_id in sorted(newest)]
-        if infos:  # a source of ready-made examples has no channel
-            connection.executemany("INSERT INTO channels VALUES (?, ?, ?, ?, ?)", infos)
+        connection.begin()
+        read = _append(connection, exports)
         connection.execute(_LEAVE_ONE_COPY)
         ((stored,),) = connection.execute("SELECT count(*) FROM messages").fetchall()
+        connection.commit()
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise UserError(f"can't write the store ({_first_line(error)}); set STORE, or pass --store") from None
-    return read + size - stored
+    return read - stored
 
 
-def _append(connection: duckdb.DuckDBPyConnection, exports: Sequence[tuple[int, Export]]) -> None:
-    batch, _ = to_table(exports)
-    connection.register("batch", batch)
-    rows = _WITHOUT_FORGOTTEN.format(rows="batch") if forgotten(connection) else "FROM batch"
-    connection.execute(f"INSERT INTO messages {rows}")
-    connection.unregister("batch")
+def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> int:
+    """Puts messages and channels into their tables, and counts the messages."""
+    rows = _WITHOUT_FORGOTTEN.format(rows=FROM_TABLE) if forgotten(connection) else f"FROM {FROM_TABLE}"
+
+    def insert(batch: pyarrow.Table) -> None:
+        connection.register("batch", batch)
+        connection.execute(f"INSERT INTO messages {rows}")
+        connection.unregister("batch")
+
+    read = 0
+    newest: dict[int, Export] = {}
+    with ThreadPoolExecutor(1) as writer:  # DuckDB takes one batch on the second core while the next one is read
+        inserted: Future | None = None
+        for batch in _batches(exports):
+            for _, export in batch:
+                known = newest.get(export.channel.id)
+                if known is None or export.exported_at_ms >= known.exported_at_ms:
+                    newest[export.channel.id] = replace(export, messages=[])
+                read += len(export.messages)
+            table, _ = to_table(batch)
+            if inserted is not None:
+                inserted.result()
+            inserted = writer.submit(insert, table)
+        if inserted is not None:
+            inserted.result()
+    infos = [astuple(newest[channel_id].channel) for channel_id in sorted(newest)]
+    if infos:  # a source of ready-made examples has no channel
+        connection.executemany("INSERT INTO channels VALUES (?, ?, ?, ?, ?)", infos)
+    return read
+
+
+def _batches(exports: Iterable[Export]) -> Iterator[list[tuple[int, Export]]]:
+    """Exports with their places, in groups of BATCH_MESSAGES or more."""
+    batch: list[tuple[int, Export]] = []
+    size = 0
+    for place, export in enumerate(exports):
+        batch.append((place, export))
+        size += len(export.messages)
+        if size >= BATCH_MESSAGES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def rewrite(path: Path, ids: Sequence[int], found: str) -> None:

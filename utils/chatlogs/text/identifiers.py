@@ -79,6 +79,7 @@ _DATE = re.compile(
 )
 _NORTH_AMERICAN = re.compile(r"(?:1[ .-])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}\Z")
 _DOTTED_CARDS = ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3], [4, 3, 3, 3])
+_SECRET_BEFORE = re.compile(r"(?:key|secret|token|password)=\Z", re.I)
 _CAMEL_CASE = re.compile(r"[a-z]{0,40}(?:[A-Z][a-z]{1,40}\d{0,2}){1,20}")
 _WORD_IN_KEY = re.compile(r"[a-z]{6,}|[A-Z]{8,}|/[a-z]{3,}/")
 
@@ -190,7 +191,8 @@ def is_random_key(match: re.Match[str]) -> bool:
     if entropy_bits <= 4.0 or _CAMEL_CASE.fullmatch(text) or (text.isalpha() and _WORD_IN_KEY.search(text)):
         return False
     before = match.string[max(0, match.start() - 200) : match.start()]
-    return not (before.endswith(("=", "_")) and "://" in before.rpartition(" ")[2])
+    is_named = _SECRET_BEFORE.search(before) is not None
+    return is_named or not (before.endswith(("=", "_")) and "://" in before.rpartition(" ")[2])
 
 
 def is_phone(match: re.Match[str]) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
+from utils.chatlogs.text import disguises
 from utils.chatlogs.text.sensitive import RULES, Rule
 
 _DIGIT = re.compile(r"\d")
@@ -25,6 +26,7 @@ def mask(text: str) -> tuple[str, Counter[str]]:
     Text of several lines may hold a secret that somebody sent in pieces, one message after the other.
     """
     found: Counter[str] = Counter()
+    text = _mask_disguised(text, found)
     if "\n" in text:
         text = _mask_across_lines(text, found)
     for rule in _candidates(text):
@@ -50,21 +52,22 @@ def _candidates(text: str) -> list[Rule]:
 
 
 def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
-    if rule.grouped:
-        return _apply_to_groups(rule, text, found)
-
-    def replace(match: re.Match[str]) -> str:
-        if rule.check is not None and not rule.check(match):
-            return match[0]
+    pieces, done = [], 0
+    for match in _matches(rule, text):
+        pieces += [text[done : match.start()], match.expand(rule.replacement)]
+        done = match.end()
         found[rule.kind] += 1
-        return match.expand(rule.replacement)
-
-    return rule.pattern.sub(replace, text)
+    return "".join([*pieces, text[done:]]) if pieces else text
 
 
-def _apply_to_groups(rule: Rule, text: str, found: Counter[str]) -> str:
-    """Tries a number from each of its groups on, with as many of those behind as pass the check."""
-    pieces, done, position = [], 0, 0
+def _matches(rule: Rule, text: str) -> Iterator[re.Match[str]]:
+    """What passes the rule's check; of groups of digits, as many as pass, from each group on."""
+    if not rule.grouped:
+        for match in rule.pattern.finditer(text):
+            if rule.check is None or rule.check(match):
+                yield match
+        return
+    position = 0
     while (match := rule.pattern.search(text, position)) is not None:
         gaps = [gap.start() + 1 for gap in _GAP.finditer(text, match.start(), match.end())]
         value = next(
@@ -74,10 +77,27 @@ def _apply_to_groups(rule: Rule, text: str, found: Counter[str]) -> str:
             is_list = len(gaps) > MAX_GROUPS and len(_DIGIT.findall(match[0])) == len(gaps) + 1
             position = gaps[-1] if is_list else gaps[0] if gaps else match.end()
             continue
-        pieces += [text[done : value.start()], value.expand(rule.replacement)]
-        done = position = value.end()
-        found[rule.kind] += 1
-    return "".join([*pieces, text[done:]])
+        yield value
+        position = value.end()
+
+
+def _mask_disguised(text: str, found: Counter[str]) -> str:
+    """Values that are whole only as they are read, not as they are written."""
+    plain = disguises.unfold(text)
+    if plain is None:
+        return text
+    values: list[tuple[int, int, str]] = []
+    for rule in _candidates(plain.text):
+        for match in _matches(rule, plain.text):
+            start, end = plain.span(match)
+            is_plain = text[start:end] == match[0] and text[max(0, start - 3) : start][:1] != "%"
+            if is_plain or any(start < other_end and first < end for first, other_end, _ in values):
+                continue
+            values.append((start, end, match.expand(rule.replacement)))
+            found[rule.kind] += 1
+    for start, end, placeholder in sorted(values, reverse=True):
+        text = text[:start] + placeholder + text[end:]
+    return text
 
 
 def _fewer_groups(rule: Rule, match: re.Match[str], gaps: list[int]) -> Iterator[re.Match[str]]:

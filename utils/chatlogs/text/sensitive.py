@@ -62,9 +62,9 @@ def _rule(
 RULES = (
     _rule(
         "private key",
-        "-----begin",
-        r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){0,20000}"
-        r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+        "--begin",
+        r"-{2,5}BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-{2,5}(?:(?!--)[\s\S]){0,20000}"
+        r"(?:-{2,5}END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-{2,5})?",
         across_lines=False,  # its pattern holds the lines
     ),
     _rule(
@@ -131,7 +131,7 @@ RULES = (
         "credentials",
         "@",
         r"(?<![A-Za-z0-9.@:/+-])[\w.+-]{1,64}:[^\s@/:]{3,100}@"
-        r"(?=(?:[\w-]{1,63}\.){1,8}[\w-]{1,63}|localhost(?![^\W_])|[\w-]{1,63}:\d{2,5}(?![^\W_]))",
+        r"(?=(?:[\w-]{1,63}\.){1,8}[\w-]{1,63}|localhost(?![A-Za-z0-9])|[\w-]{1,63}:\d{2,5}(?![A-Za-z0-9]))",
         replacement="[credentials]@",
         check=identifiers.is_login,
     ),
@@ -160,7 +160,7 @@ RULES = (
     _rule(
         "email",
         "dot at) at] at}",
-        rf"(?i:(?<![\w.+%-])[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{0,4}}{_DOT}[a-z]{{2,24}})(?![^\W_])",
+        rf"(?i:(?<![\w.+%-])[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{0,4}}{_DOT}[a-z]{{2,24}})(?![A-Za-z0-9])",
         check=identifiers.is_spelled_out_email,
         across_lines=False,
     ),
@@ -199,7 +199,7 @@ RULES = (
     _rule(
         "phone",
         "",
-        r"(?:(?<![A-Za-z0-9.+:/#=-])(?<![A-Za-z0-9]_)|(?<=[a-z]:)(?=\+))"
+        r"(?:(?<![A-Za-z0-9.+:/#=-])(?<![A-Za-z0-9]_)|(?<=[a-z][:=])(?=\+))"
         rf"(?:\+|00)?\(?\d(?:[ ().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{6,15}}(?!%){_NUMBER_END}",
         check=identifiers.is_phone,
         min_digits=7,
