@@ -13,11 +13,16 @@ from torch.nn import functional
 from utils.prompts import Encoded
 
 
-def collate(sequences: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """Lays sequences end to end in one row without padding.
+def collate(
+    sequences: Sequence[Encoded], *, row_multiple: int = 1, scored_multiple: int = 1
+) -> dict[str, torch.Tensor]:
+    """Lays sequences end to end in one row.
 
     `input_ids` and `position_ids` (1, T): positions restart with each sequence, from which transformers builds a mask
     that lets no sequence see another. `scored` (S,): the positions whose next token is supervised. `targets` (S,).
+
+    `row_multiple` fills T up to a multiple, with a sequence of its own in which nothing is scored; `scored_multiple`
+    does so with `scored`, which `token_nll` then cuts to its targets. The result is the same, from fewer shapes.
     """
     ids: list[int] = []
     positions: list[int] = []
@@ -30,6 +35,10 @@ def collate(sequences: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         for start, end in sequence.replies:
             scored += range(offset + start - 1, offset + end - 1)
             targets += sequence.input_ids[start:end]
+    filler = -len(ids) % row_multiple
+    ids += ids[-1:] * filler
+    positions += range(filler)
+    scored += scored[-1:] * (-len(scored) % scored_multiple)
     return {
         "input_ids": torch.tensor([ids]),
         "position_ids": torch.tensor([positions]),
@@ -45,5 +54,5 @@ def token_nll(model: torch.nn.Module, row: dict[str, torch.Tensor]) -> torch.Ten
         position_ids=row["position_ids"],
         logits_to_keep=row["scored"],
         use_cache=False,
-    ).logits[0]  # (S, V)
+    ).logits[0, : len(row["targets"])]  # (S, V)
     return functional.cross_entropy(logits.float(), row["targets"], reduction="none")

@@ -357,7 +357,16 @@ SPLIT = ("discord token", "webhook", "api key", "json web token", "card number",
 # How people, editors, phones and browsers change a value without making it unreadable; see `disguised`.
 INVISIBLE = "\u200b\u200c\u200d\u2060\u00ad\ufe0f\ufeff"
 DASHES = "\u2010\u2011\u2012\u2013\u2014\u2212"
-DISGUISES = ("bold in the middle", "spoiler in the middle", "invisible", "wide", "dashes", "percent", "escaped", "spaces")
+DISGUISES = (
+    "bold in the middle",
+    "spoiler in the middle",
+    "invisible",
+    "wide",
+    "dashes",
+    "percent",
+    "escaped",
+    "spaces",
+)
 
 
 def disguised(rng: random.Random, how: str, value: str) -> str:
@@ -375,7 +384,7 @@ def disguised(rng: random.Random, how: str, value: str) -> str:
     if how == "dashes":
         return value.replace("-", rng.choice(DASHES))
     if how == "percent":
-        return "https://example.org/?text=" + urllib.parse.quote(value, safe="")
+        return "https://site.test/?q=" + urllib.parse.quote(value, safe="")
     if how == "escaped":
         return "".join("\\" + ch if ch in "_*~|" else ch for ch in value)
     return value.replace(" ", rng.choice("\u2007\u2009\u202f\u3000"))
@@ -393,7 +402,7 @@ def planted_in_disguise(count: int, seed: int = 0) -> Iterator[Planted]:
         elif kind == "credentials":
             value = f"postgres://{value}db.example.org"
         elif kind == "api key":
-            while how == "percent" and ("+" in value or "/" in value):  # a secret of AWS in a link looks like its path
+            while how == "percent" and len(value) == 40:  # a secret of AWS in a link looks like the link's own id
                 value = api_key(rng)
         yield Planted(kind, disguised(rng, how, value), (value,))
 

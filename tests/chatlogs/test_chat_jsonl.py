@@ -132,7 +132,7 @@ def test_from_a_file_of_examples_to_three_sets(tmp_path, capsys):
     out = tmp_path / "out"
     prepare_training_data.main(["--source", str(tmp_path / "mine.jsonl"), "--persona", "Ro", "--output-dir", str(out)])
     train, test = records.read(out / "train.jsonl"), records.read(out / "test.jsonl")
-    assert [record.instruction for record in train] == [f"question {n}" for n in range(36)] and len(test) == 2
+    assert [record.instruction for record in train] == [f"question {n}" for n in range(34)] and len(test) == 4
     assert {record.system for record in train} == {"You are Ro, chatting on Discord. Answer the way Ro writes."}
     prepare_training_data.main(["--source", str(tmp_path / "mine.jsonl"), "--output-dir", str(out)])
     assert {record.system for record in records.read(out / "train.jsonl")} == {""}

@@ -148,7 +148,7 @@ def test_a_zip_without_messages_is_one_line(tmp_path):
         readers.read_source(tmp_path)
 
 
-# Beside CSV, which has no ids ------------------------------------------------------------------------------------------
+# Beside CSV, which has no ids -----------------------------------------------------------------------------------------
 
 
 def in_csv(path, said, *, old=False, author_id=OWN, offset_minutes=0):
@@ -158,7 +158,9 @@ def in_csv(path, said, *, old=False, author_id=OWN, offset_minutes=0):
         moment = datetime.fromtimestamp(((files.FIRST_ID + number >> 22) + DISCORD_EPOCH_MS) / 1000, UTC)
         moment += timedelta(minutes=offset_minutes)
         if old:
-            lines.append(quoted(author_id, "rohan#0042", moment.strftime("%d-%b-%y %I:%M %p"), text, "", "", delimiter=";") + ";")
+            lines.append(
+                quoted(author_id, "rohan#0042", moment.strftime("%d-%b-%y %I:%M %p"), text, "", "", delimiter=";") + ";"
+            )
         else:
             lines.append(quoted(author_id, "rohan", moment.strftime("%Y-%m-%dT%H:%M:%S.%f0+00:00"), text, "", "👍 (3)"))
     path.write_text("\r\n".join([*lines, ""]), newline="")

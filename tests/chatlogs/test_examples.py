@@ -28,7 +28,9 @@ def prepare(folder, lines, *flags, exports=True):
     if exports:
         files.write(folder / "raw" / "a.json", files.conversations(12))
     out = folder / "out"
-    prepare_training_data.main(["--source", str(folder / "raw"), "--persona", "rohan", "--output-dir", str(out), *flags])
+    prepare_training_data.main(
+        ["--source", str(folder / "raw"), "--persona", "rohan", "--output-dir", str(out), *flags]
+    )
     return prepared(folder)
 
 
@@ -65,7 +67,9 @@ def test_pseudonyms_reach_labels_mentions_and_names_in_the_text(tmp_path):
 
 def test_the_same_person_has_one_pseudonym_in_exports_and_examples(tmp_path):
     lines = [example(n, f"Dale: hi {n}\nMags: @mags is me") for n in range(4)]
-    files.write(tmp_path / "raw" / "b.json", [files.message(900, "dale", "hm"), files.reply(901, "rohan", "@mags hm", 900)])
+    files.write(
+        tmp_path / "raw" / "b.json", [files.message(900, "dale", "hm"), files.reply(901, "rohan", "@mags hm", 900)]
+    )
     made, _ = prepare(tmp_path, lines, "--names", "pseudonyms")
     answer = next(one.output for one in made if one.output.endswith(" hm"))
     label = next(one.instruction.split("\n")[1] for one in made if "\n" in one.instruction)
@@ -126,7 +130,9 @@ def test_a_forgotten_message_of_an_example_is_gone_for_good(tmp_path, capsys, ex
 
 
 def test_a_forgotten_person_leaves_the_examples_that_name_them(tmp_path, capsys):
-    files.write(tmp_path / "raw" / "b.json", [files.message(500, "dale/Dale W", "kazoo?"), files.reply(501, "rohan", "a", 500)])
+    files.write(
+        tmp_path / "raw" / "b.json", [files.message(500, "dale/Dale W", "kazoo?"), files.reply(501, "rohan", "a", 500)]
+    )
     lines = [example(n, f"question {n}?") for n in range(9)] + [example(20, "DALE W: kazoo two\nWill: hm")]
     lines += [example(21, "kazoo?", source={"instruction_ids": [str(files.FIRST_ID + 500)]})]
     prepare(tmp_path, lines)
@@ -139,7 +145,9 @@ def test_a_forgotten_person_leaves_the_examples_that_name_them(tmp_path, capsys)
 
 
 def test_who_was_excluded_can_be_forgotten(tmp_path, capsys):
-    files.write(tmp_path / "raw" / "b.json", [files.message(500, "dale", "kazoo?"), files.reply(501, "rohan", "a", 500)])
+    files.write(
+        tmp_path / "raw" / "b.json", [files.message(500, "dale", "kazoo?"), files.reply(501, "rohan", "a", 500)]
+    )
     before, _ = prepare(tmp_path, [example(1, "hi")], "--exclude-authors", "dale")
     forget(tmp_path, files.PEOPLE["dale"])
     after, _ = prepared(tmp_path)

@@ -75,7 +75,8 @@ def test_no_planted_value_survives_in_disguise():
         ("https://example.org/?to=ana%40example.org&x=1", "https://example.org/?to=[email]&x=1"),
         ("DE89 3704 0044 0532 0130 00".replace(" ", "\u2007"), "[iban]"),
         ("—–BEGIN RSA PRIVATE KEY—–\nabc\n—–END RSA PRIVATE KEY—–", "[private key]"),
-        ("AKIA\u200dABCDEFGHIJKLMNOP\\_x", "AKIA\u200dABCDEFGHIJKLMNOP\\_x"),  # too long to be one
+        ("https://example.org/?key=AbCdEfGh1jKlMnOp2rStUvWx3zAbCdEfGh4jKl5n", "https://example.org/?key=[api key]"),
+        ("AKIA\u200dABCDEFGHIJKLMNOP\\_x", "[api key]\\_x"),
     ],
 )
 def test_what_becomes_of_a_disguised_value(text, masked):
@@ -92,6 +93,17 @@ def test_the_planted_values_are_of_every_kind_and_differ():
 def test_ordinary_lines_lose_nothing():
     lines = list(ordinary.ordinary(COUNT))
     assert len(set(lines)) > 0.8 * COUNT
+    assert changed(lines) == []
+
+
+@pytest.mark.parametrize(
+    "around", ["**{}**", "||{}||", "❤️ {} ☺️", "https://site.test/?q={%}", "{　}", "ok — {} – yes", "\\*{}\\*"]
+)
+def test_ordinary_lines_marked_up_lose_nothing(around):
+    lines = []
+    for line in ordinary.ordinary(COUNT // 7, seed=7):
+        filled = around.replace("{}", line).replace("{%}", urllib.parse.quote(line, safe=""))
+        lines.append(filled.replace("{　}", line.replace(" ", "\u3000")))
     assert changed(lines) == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -123,22 +122,6 @@ def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, 
     for path in folder.glob("*.[mj][ds]*"):
         assert held_out.instruction not in path.read_text()
         assert held_out.output not in path.read_text()
-
-
-def test_the_lines_of_python_on_the_card_give_a_reply(export, held_out, capsys):
-    _, folder = export("merged")
-    lines = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
-    for blank, filled in (
-        ("THIS_FOLDER", str(folder)),
-        ("THE SYSTEM PROMPT OF YOUR RECORDS", held_out.system),
-        ('"hello"', repr(held_out.instruction)),
-    ):
-        assert blank in lines
-        lines = lines.replace(blank, filled)
-    torch.manual_seed(0)
-    capsys.readouterr()
-    exec(lines, {})
-    assert capsys.readouterr().out == f"{held_out.output}\n"
 
 
 def test_an_adapter_trained_in_4_bit_is_measured_there_too(export, adapter_folder, capsys):

@@ -5,7 +5,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
 plain = AcceleratorState.__init__
@@ -14,7 +14,7 @@ plain = AcceleratorState.__init__
 def with_fsdp(self, *arguments, fsdp_plugin=None, **named) -> None:
     plain(self, *arguments, fsdp_plugin=fsdp_plugin, **named)
     if fsdp_plugin is not None:
-        self.distributed_type = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         self.fsdp_plugin = fsdp_plugin
 
 

@@ -38,6 +38,16 @@ def test_packing_changes_no_loss_of_a_token(model, tokenizer, conversation):
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("row_multiple", [1, 8, 64])
+def test_filling_a_row_up_changes_no_loss_of_a_token(model, tokenizer, conversation, row_multiple):
+    encoded = [prompts.encode(record, tokenizer) for record in conversation]
+    plain = collate(encoded)
+    filled = collate(encoded, row_multiple=row_multiple, scored_multiple=32)
+    assert filled["input_ids"].shape[1] % row_multiple == 0
+    assert len(filled["scored"]) % 32 == 0
+    torch.testing.assert_close(token_nll(model, filled), token_nll(model, plain), atol=1e-5, rtol=1e-5)
+
+
 def test_padding_free_rows_restart_positions_and_score_only_replies():
     row = collate([Encoded((5, 6, 7, 8), ((2, 4),)), Encoded((9, 10, 11), ((1, 3),))])
     assert row["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10, 11]]

@@ -88,9 +88,7 @@ def _source(raw: Record) -> msgspec.Struct:
     conversation = source.conversation
     if not _CHANNEL_AND_MESSAGE.fullmatch(conversation):  # a file's name, or whatever somebody wrote there
         conversation = privacy.mask(conversation)[0]
-    return msgspec.structs.replace(
-        source, **ids, conversation=conversation, timestamp=timestamp, confidence=confidence
-    )
+    return msgspec.structs.replace(source, **ids, conversation=conversation, timestamp=timestamp, confidence=confidence)
 
 
 def _moment(timestamp: str, number: int) -> int:
@@ -123,6 +121,6 @@ def warnings(records: Sequence[Record], settings: PrepareSettings) -> list[str]:
     if not (wanted and records):
         return []
     return [
-        f"{' and '.join(wanted)} can't know everybody in ready-made examples: known are those who wrote in the exports, "
-        "who start a line as `Name:`, or who stand after an @"
+        f"{' and '.join(wanted)} can't know everybody in ready-made examples: known are those who wrote in the "
+        "exports, who start a line as `Name:`, or who stand after an @"
     ]

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 # What stands before a colon at the start of a text without being anybody's name.
 NO_NAMES = ROLE_NAMES | frozenset(
-    "a answer btw context edit error example fyi hint http https info input instruction note output ps q question reply "
-    "response task tip tldr todo update warning".split()
+    (
+        *("a", "answer", "btw", "context", "edit", "error", "example", "fyi", "hint", "http", "https", "info", "input"),
+        *("instruction", "note", "output", "ps", "q", "question", "reply", "response", "task", "tip", "tldr", "todo"),
+        *("update", "warning"),
+    )
 )
 MAX_WORDS_IN_NAME = 3
 
@@ -54,7 +57,7 @@ def speakers(examples: Iterable[Record], people: Mapping[int, Person], persona: 
 
 
 def key_of(name: str) -> int:
-    """A made-up id for a speaker: 48 bits, below every id of Discord's own; the same however the name is capitalised."""
+    """A made-up id for a speaker: 48 bits, below every id of Discord's own; capitals make no difference."""
     return id_of_name(f"speaker {name.casefold()}")
 
 
@@ -94,7 +97,9 @@ def without(examples: Sequence[Record], gone: Set[int]) -> list[Record]:
     """
     if not gone:
         return list(examples)
-    leaving = [_is_by(example.instruction, gone) or _has(example, gone, "instruction", "output") for example in examples]
+    leaving = [
+        _is_by(example.instruction, gone) or _has(example, gone, "instruction", "output") for example in examples
+    ]
     turns = {(one.instruction, one.output) for one, leaves in zip(examples, leaving, strict=True) if leaves}
     kept = []
     for example, leaves in zip(examples, leaving, strict=True):

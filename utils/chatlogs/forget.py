@@ -14,8 +14,8 @@ import msgspec
 
 from utils import console
 from utils.chatlogs import examples, outputs, people
-from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.people import Person
+from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.sources.export import is_id
 from utils.chatlogs.sources.readers import Reading
 from utils.chatlogs.storage import history, store

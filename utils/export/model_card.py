@@ -24,10 +24,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-chat = [{"role": "system", "content": "THE SYSTEM PROMPT OF YOUR RECORDS"}, {"role": "user", "content": "hello"}]
-prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-reply = model.generate(**prompt, max_new_tokens=100)[0, prompt["input_ids"].shape[1] :]
-print(tokenizer.decode(reply, skip_special_tokens=True))
 ```
 
 `vllm serve THIS_FOLDER` serves it as well.""",

@@ -20,7 +20,7 @@ from utils.training import monitoring
 from utils.training.checkpoints import Checkpoint
 from utils.training.data import EncodedData
 from utils.training.memory import out_of_memory, peak_memory_mib
-from utils.training.sequences import pack, plan_run
+from utils.training.sequences import SHAPES, pack, plan_run
 from utils.training.settings import TrainingSettings
 
 MEASURING_SHARE = 0.03  # of the run's estimated time may go into finding a better micro-batch
@@ -117,7 +117,8 @@ def _sizes(run: TrainingSettings, step_tokens: int) -> list[int]:
 
 def _try(model: PreTrainedModel, sequences: Sequence[Encoded], size: int, compute: Compute) -> float | None:
     """Tokens a second of the second of two steps, None when memory runs out."""
-    row = {name: tensor.to(compute.device) for name, tensor in collate(_fullest(sequences, size)).items()}
+    fullest = _fullest(sequences, size)
+    row = {name: tensor.to(compute.device) for name, tensor in collate(fullest, **SHAPES).items()}
     was_training = model.training
     model.train()
     try:
@@ -139,7 +140,7 @@ def _try(model: PreTrainedModel, sequences: Sequence[Encoded], size: int, comput
     finally:
         model.zero_grad(set_to_none=True)
         model.train(was_training)
-    return row["input_ids"].numel() / seconds
+    return sum(len(sequence.input_ids) for sequence in fullest) / seconds
 
 
 def _fullest(sequences: Sequence[Encoded], size: int) -> tuple[Encoded, ...]:

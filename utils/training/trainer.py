@@ -21,8 +21,7 @@ from utils.likelihood import collate, token_nll
 from utils.prompts import Encoded
 from utils.training import checkpoints
 from utils.training.memory import out_of_memory
-from utils.training.sequences import Step, pack
-from utils.training.sharding import gathered_weights
+from utils.training.sequences import SHAPES, Step, pack
 
 MicroBatch = tuple[Encoded, ...]
 
@@ -85,7 +84,7 @@ class ChatTrainer(Trainer):
         share = list(self._share(pack(step.sequences, self.micro_batch_tokens)))
         loss = torch.zeros((), device=self.args.device)
         for index, (sequences, mine) in enumerate(share):
-            row = self._prepare_inputs(collate(sequences))
+            row = self._prepare_inputs(collate(sequences, **SHAPES))
             last = index == len(share) - 1
             with self.compute_loss_context_manager(), nullcontext() if last else self.accelerator.no_sync(model):
                 part = token_nll(model, row).sum() / step.supervised_tokens * float(mine)
@@ -152,7 +151,7 @@ class ChatTrainer(Trainer):
         total = 0.0
         with torch.no_grad(), self.compute_loss_context_manager():  # FSDP can't gather into inference tensors
             for sequences, mine in self._share(pack(step.sequences, self.micro_batch_tokens)):
-                nll = token_nll(self.model, self._prepare_inputs(collate(sequences))).sum()
+                nll = token_nll(self.model, self._prepare_inputs(collate(sequences, **SHAPES))).sum()
                 total += nll.item() if mine else 0.0
         self.model.train(was_training)
         if self.accelerator.num_processes > 1:
@@ -201,13 +200,6 @@ class ChatTrainer(Trainer):
             self._save_into(staging, model, trial)
             wait()
         checkpoints.rotate(root, self.keep_checkpoints, self.state.best_global_step)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """accelerate's own gathering for FSDP leaves peft with shards, which it can't write."""
-        if self.is_fsdp_enabled:
-            self._save(output_dir, state_dict=gathered_weights(self.model))
-        else:
-            super().save_model(output_dir, _internal_call)
 
     def _save_into(self, staging: Path, model, trial) -> None:
         self.staging = staging

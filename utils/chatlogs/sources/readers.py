@@ -25,8 +25,8 @@ from utils.chatlogs.sources import (
 )
 from utils.chatlogs.sources.discord_csv import CsvFile
 from utils.chatlogs.sources.export import Export, NotAnExport
+from utils.chatlogs.sources.known_messages import Known
 from utils.chatlogs.sources.package_owner import Whose
-from utils.chatlogs.sources.sequences import Known
 from utils.chatlogs.sources.source_files import SourceFile
 from utils.console import UserError
 from utils.records import Record

@@ -19,39 +19,18 @@ comes out the same whatever else is read.
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources.discord_csv import CsvFile, Row
 from utils.chatlogs.sources.export import DISCORD_EPOCH_MS, LAST_MS, ChannelInfo, Export
+from utils.chatlogs.sources.known_messages import Known, Minute, outside, own_near
 
 ZONES_MS = 14 * 3_600_000  # a clock without a time zone is wrong by so much at most
 LONGEST_COMPARED = 500  # rows within one minute; more of them are compared by count, not by place
-
-Minute = list[Row]
-
-
-@dataclass
-class Known:
-    """The messages with real ids of a channel that is there as CSV, too."""
-
-    moments: set[tuple[int, int]] = field(default_factory=set)  # (author id, unix_ms)
-    own: dict[tuple[int, int], int] = field(default_factory=dict)  # of data packages: the same -> the message's id
-    owners: dict[str, int] = field(default_factory=dict)  # their owners: a name in lower case -> the person's id
-    covered: set[int] = field(default_factory=set)  # ids of data packages that `merge` has found in coarser exports
-
-    def add(self, messages: Iterable[Message]) -> None:
-        self.moments.update((message.author_id, message.unix_ms) for message in messages)
-
-    def add_own(self, messages: Iterable[Message]) -> None:
-        for message in messages:
-            self.own[message.author_id, (message.id >> 22) + DISCORD_EPOCH_MS] = message.id
-            for name in filter(None, (message.author_name, message.author_nickname)):
-                self.owners[name.casefold()] = message.author_id
 
 
 @dataclass(frozen=True)
@@ -74,8 +53,7 @@ def merge(files: Sequence[CsvFile], known: Mapping[int, Known]) -> list[Export]:
     for parts in series.values():
         by_channel[parts[0].channel.id].append(_join(parts))
     return [
-        _to_export(sequences, known.get(channel_id, Known()))
-        for channel_id, sequences in sorted(by_channel.items())
+        _to_export(sequences, known.get(channel_id, Known())) for channel_id, sequences in sorted(by_channel.items())
     ]
 
 
@@ -101,16 +79,22 @@ def _to_export(sequences: list[_Sequence], known: Known) -> Export:
             kept = {at: [row for row in rows if (row.author_id, at) not in moments] for at, rows in minutes.items()}
         else:
             doubt_ms = 0 if all(sequence.has_zone for sequence in alike) else ZONES_MS
-            kept = _outside(minutes, moments, doubt_ms)
-            covered = _own_near(kept, known, doubt_ms + 60_000)
+            kept = outside(minutes, moments, doubt_ms)
+            covered = own_near(kept, known, doubt_ms + 60_000)
             if covered:
                 known.covered |= covered
-                warnings.append(f"covers the time of {len(covered)} messages of a data package; its copies are left out")
+                warnings.append(
+                    f"covers the time of {len(covered)} messages of a data package; its copies are left out"
+                )
         left_out = sum(map(len, minutes.values())) - sum(map(len, kept.values()))
         if left_out and precision_ms > 1:
             warnings.append(f"has {left_out} rows from a time that a better export covers; they are left out")
         channel_id = sequences[0].channel.id
-        found = [message for at in sorted(kept) for message in _to_messages(kept[at], channel_id, precision_ms, taken, known.own)]
+        found = [
+            message
+            for at in sorted(kept)
+            for message in _to_messages(kept[at], channel_id, precision_ms, taken, known.own)
+        ]
         messages += found
         moments.update((message.author_id, message.unix_ms) for message in found)
         absurd = sum(map(len, kept.values())) - len(found)
@@ -119,31 +103,6 @@ def _to_export(sequences: list[_Sequence], known: Known) -> Export:
     if not all(sequence.has_zone for sequence in sequences):
         warnings.append("has dates without a time zone; they are taken as UTC")
     return Export(sequences[-1].channel, messages, warnings=warnings)
-
-
-def _outside(minutes: Mapping[int, Minute], moments: set[tuple[int, int]], doubt_ms: int) -> dict[int, Minute]:
-    """The minutes before and after the time that better exports cover: inside it a coarse clock can't be matched."""
-    if not moments:
-        return dict(minutes)
-    first = min(at for _, at in moments) - doubt_ms
-    last = max(at for _, at in moments) + doubt_ms
-    return {at: rows for at, rows in minutes.items() if not first - 60_000 < at <= last}
-
-
-def _own_near(minutes: Mapping[int, Minute], known: Known, within_ms: int) -> set[int]:
-    """The ids of a data package's messages within so many milliseconds of a row of the same person."""
-    moments: dict[int, list[int]] = defaultdict(list)
-    for at in sorted(minutes) if known.own else ():
-        for row in minutes[at]:
-            # a person without an id has the owner's name
-            author_id = known.owners.get(row.author_name.casefold()) if row.author_id < 2**48 else row.author_id
-            moments[author_id or row.author_id].append(at)
-    near = set()
-    for (author_id, at), message_id in known.own.items():
-        place = bisect_left(moments[author_id], at - within_ms)
-        if place < len(moments[author_id]) and moments[author_id][place] <= at + within_ms:
-            near.add(message_id)
-    return near
 
 
 # Laying one export over the other ------------------------------------------------------------------------------------

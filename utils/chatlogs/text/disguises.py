@@ -1,4 +1,4 @@
-"""Values that don't stand plainly in a text: marked up in the middle, percent-encoded, in wide letters, with odd dashes.
+"""Values that don't stand plainly in a text: marked up in the middle, percent-encoded, in wide letters.
 
 `unfold` gives the text as it would be read, with the place of every character in the text as it is written.
 """
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 _DASHES = "\u2010-\u2015\u2212\ufe58\ufe63\uff0d"
 _DISGUISE = re.compile(
-    r"(?P<nothing>\*+|\|\||__|~~|\\(?=[_*~|`\\.+@-])|[\u034f\u200b-\u200f\u2060\ufe00-\ufe0f])"
+    r"(?P<nothing>(?<!\*)\*{1,3}(?!\*)|\|\||__|~~|\\(?=[_*~|`\\.+@-])|[\u034f\u200b-\u200f\u2060\ufe00-\ufe0f])"
     rf"|(?P<dash>[{_DASHES}])"
     r"|(?P<space>[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000])"
     r"|(?P<encoded>(?:%[0-9A-Fa-f]{2})+)"

@@ -81,6 +81,12 @@ def _matches(rule: Rule, text: str) -> Iterator[re.Match[str]]:
         position = value.end()
 
 
+def _is_found(rule: Rule, text: str, start: int, end: int) -> bool:
+    """Whether the rule finds the value as it is written, too: then its turn comes later."""
+    match = rule.pattern.match(text, start)
+    return match is not None and match.end() >= end and (rule.check is None or rule.check(match))
+
+
 def _mask_disguised(text: str, found: Counter[str]) -> str:
     """Values that are whole only as they are read, not as they are written."""
     plain = disguises.unfold(text)
@@ -90,8 +96,10 @@ def _mask_disguised(text: str, found: Counter[str]) -> str:
     for rule in _candidates(plain.text):
         for match in _matches(rule, plain.text):
             start, end = plain.span(match)
-            is_plain = text[start:end] == match[0] and text[max(0, start - 3) : start][:1] != "%"
-            if is_plain or any(start < other_end and first < end for first, other_end, _ in values):
+            before = plain.text[max(0, match.start() - 2) : match.start()]
+            is_plain = text[start:end] == match[0] and text[:start].endswith(before)
+            overlaps = any(start < other_end and first < end for first, other_end, _ in values)
+            if is_plain or overlaps or _is_found(rule, text, start, end):
                 continue
             values.append((start, end, match.expand(rule.replacement)))
             found[rule.kind] += 1

@@ -11,12 +11,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.chatlogs.text import identifiers
+from utils.chatlogs.text import identifiers, phones
 
 Check = Callable[[re.Match[str]], bool]
 
 _START = r"(?<![A-Za-z0-9])"
-_NUMBER_START = r"(?<![A-Za-z0-9.])(?<![A-Za-z0-9]_)"  # no part of a longer number, and of no name such as img_4111
+_NUMBER_START = (
+    r"(?<![A-Za-z0-9.%])(?<![A-Za-z0-9]_)"  # no part of a longer number, of %20, and of no name such as img_4111
+)
 _NUMBER_END = r"(?![A-Za-z0-9])(?!_[A-Za-z0-9])"
 _AT = r"\s?(?:\[at\]|\(at\)|\{at\}|\sat\s)\s?"
 _DOT = r"\s?(?:\[dot\]|\(dot\)|\{dot\}|\sdot\s|\.)\s?"
@@ -119,7 +121,7 @@ RULES = (
     _rule("api key", "sg.", r"(?<![\w.-])SG\.[\w-]{20,24}\.[\w-]{39,50}"),
     _rule("api key", ":", r"(?<![\w:])\d{8,10}:AA[\w-]{32,34}(?![\w-])"),  # a Telegram bot
     _rule(
-        "api key", "", rf"{_START}(?<![/+.-])[A-Za-z0-9/+]{{40}}(?![A-Za-z0-9/+=-])", check=identifiers.is_random_key
+        "api key", "", rf"{_START}(?<![/+.%-])[A-Za-z0-9/+]{{40}}(?![A-Za-z0-9/+=-])", check=identifiers.is_random_key
     ),
     _rule(
         "credentials",
@@ -199,9 +201,9 @@ RULES = (
     _rule(
         "phone",
         "",
-        r"(?:(?<![A-Za-z0-9.+:/#=-])(?<![A-Za-z0-9]_)|(?<=[a-z][:=])(?=\+))"
+        r"(?:(?<![A-Za-z0-9.+:/#=%-])(?<![A-Za-z0-9]_)|(?<=[a-z][:=])(?=\+))"
         rf"(?:\+|00)?\(?\d(?:[ ().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{6,15}}(?!%){_NUMBER_END}",
-        check=identifiers.is_phone,
+        check=phones.is_phone,
         min_digits=7,
         grouped=True,
     ),
