@@ -30,8 +30,9 @@ def failed(replies, tokenizer, batch_sizes=SAME):
         ([FINE, CUT], []),
         ([FINE, Reply("", 1, True, 0.1)], ["no reply is empty"]),
         ([CUT, CUT], ["replies come to an end"]),
-        ([FINE, Reply("no soup. " * 12, 64, False, 1.0)], ["no reply repeats itself endlessly"]),
-        ([FINE, Reply("ha" * 60, 64, False, 1.0)], ["no reply repeats itself endlessly"]),
+        ([FINE, Reply("no soup. " * 12, 64, False, 1.0)], ["replies don't repeat themselves endlessly"]),
+        ([FINE, Reply("ha" * 60, 64, False, 1.0)], ["replies don't repeat themselves endlessly"]),
+        ([*[FINE] * 19, Reply("ha" * 60, 64, False, 1.0)], []),  # one in twenty
         ([FINE, Reply("ha" * 60, 30, True, 1.0)], []),  # it came to an end
         ([FINE, Reply("sure<|im_end|>", 4, True, 0.1)], ["no control tokens in a reply"]),
         ([FINE, Reply("<|user|>\nand then?", 9, True, 0.1)], ["no control tokens in a reply"]),
