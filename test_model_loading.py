@@ -27,9 +27,9 @@ __test__ = False  # a script, whatever pytest makes of its name
 ADAPTER = "models/tinyllama-finetuned"
 TEST_FILE = "data/processed/test.jsonl"
 
-RECORDS = 200  # held-out replies scored
+RECORDS = 100  # held-out replies scored, one of each conversation first
 PROMPTS = 50  # held-out messages answered by both models
-TRAINING_RECORDS = 200  # training replies that the leak test looks at
+TRAINING_RECORDS = 150  # training replies that the leak test looks at
 TEMPERATURE = 0.7
 MAX_NEW_TOKENS = 64
 

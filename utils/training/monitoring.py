@@ -20,6 +20,7 @@ from transformers import TrainerCallback, TrainerState
 from utils import console, records
 from utils.training import wandb_runs
 from utils.training.memory import peak_memory_mib
+from utils.training.sharding import whole
 from utils.training.trainer import ChatTrainer
 
 
@@ -122,7 +123,7 @@ def gradient_norms_by_group(model: torch.nn.Module) -> dict[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is None:
             continue
-        square = parameter.grad.float().square().sum().item()
+        square = whole(parameter.grad).float().square().sum().item()
         kind = "attention" if "attn" in name else "mlp" if "mlp" in name else "other"
         third = ("early", "middle", "late")[min(2, 3 * max(_layer(name), 0) // layers)]
         for group in (kind, third):
@@ -140,7 +141,7 @@ def adapter_update_norm(model: torch.nn.Module) -> float:
         if isinstance(module, LoraLayer):
             for name, scale in module.scaling.items():
                 if name in module.lora_A:
-                    a, b = module.lora_A[name].weight.detach(), module.lora_B[name].weight.detach()
+                    a, b = whole(module.lora_A[name].weight.detach()), whole(module.lora_B[name].weight.detach())
                     total += scale**2 * torch.sum((b.T @ b) * (a @ a.T)).item()
     return math.sqrt(max(total, 0.0))
 

@@ -6,10 +6,14 @@ import torch
 from torch.distributed.tensor import DTensor
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor put together from the shards of all processes, which must all call this; any other one as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 def gathered_weights(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-    """The trained weights, put together from the shards of all processes, which must all call this; None for a model
-    that is not split."""
+    """The trained weights of a model that is split, by name; None for any other. All processes must call this."""
     if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return None
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {name: weight.full_tensor() if isinstance(weight, DTensor) else weight for name, weight in trained.items()}
+    return {name: whole(weight) for name, weight in trained.items()}

@@ -93,14 +93,19 @@ def _mask_disguised(text: str, found: Counter[str]) -> str:
     if plain is None:
         return text
     values: list[tuple[int, int, str]] = []
+    seen: list[tuple[int, int]] = []  # an earlier rule's value is not another's, whichever pass takes it
     for rule in _candidates(plain.text):
         for match in _matches(rule, plain.text):
             start, end = plain.span(match)
-            before = plain.text[max(0, match.start() - 2) : match.start()]
-            is_plain = text[start:end] == match[0] and text[:start].endswith(before)
-            overlaps = any(start < other_end and first < end for first, other_end, _ in values)
-            if is_plain or overlaps or _is_found(rule, text, start, end):
+            if any(start < other_end and first < end for first, other_end in seen):
                 continue
+            if _is_found(rule, text, start, end):
+                seen.append((start, end))
+                continue
+            before = plain.text[max(0, match.start() - 2) : match.start()]
+            if text[start:end] == match[0] and text[:start].endswith(before):
+                continue
+            seen.append((start, end))
             values.append((start, end, match.expand(rule.replacement)))
             found[rule.kind] += 1
     for start, end, placeholder in sorted(values, reverse=True):
