@@ -120,7 +120,6 @@ def test_a_model_without_a_base_and_without_a_history():
         ("higher", 1.0, 3.0, "good", True),
         ("higher", -3.0, -1.0, "bad", False),
         ("higher", -1.0, 3.0, "open", None),
-        (None, 1.0, 3.0, "open", True),
     ],
 )
 def test_better_is_right_of_the_line(better, low, high, judged, right_of_the_line):
@@ -134,6 +133,12 @@ def test_better_is_right_of_the_line(better, low, high, judged, right_of_the_lin
         assert start < 0 < end
     else:
         assert (start > 0) == (end > 0) == right_of_the_line
+
+
+def test_a_metric_without_a_good_direction_has_no_place_between_worse_and_better():
+    comparison = Comparison("m", 7.0, 5.0, Interval(1.0, 3.0), better=None)
+    assert plots.judged(comparison) == "open"
+    assert plots.interval(comparison) == ""
 
 
 def test_nothing_is_drawn_of_what_is_no_number():

@@ -18,9 +18,9 @@ TICKS = 4
 def interval(comparison: Comparison) -> str:
     """Tuned minus base with its 95% interval, on a scale of its own whose middle is 0; better is right.
 
-    Empty where there is no finite difference to draw.
+    Empty where there is no finite difference to draw, and for a metric without a good direction.
     """
-    if comparison.difference is None:
+    if comparison.difference is None or comparison.better is None:
         return ""
     sign = -1 if comparison.better == "lower" else 1
     found = comparison.interval
