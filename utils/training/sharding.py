@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -17,3 +17,14 @@ def gathered_weights(model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
         return None
     trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
     return {name: whole(weight) for name, weight in trained.items()}
+
+
+def load_whole(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Puts back what `gathered_weights` gave; each process takes its own shards out of the whole tensors."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                weight = weights[name].to(parameter.device)
+                if isinstance(parameter, DTensor):
+                    weight = distribute_tensor(weight, parameter.device_mesh, parameter.placements, src_data_rank=None)
+                parameter.copy_(weight)

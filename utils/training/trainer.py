@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 
@@ -22,6 +23,7 @@ from utils.prompts import Encoded
 from utils.training import checkpoints
 from utils.training.memory import out_of_memory
 from utils.training.sequences import SHAPES, Step, pack
+from utils.training.sharding import load_whole
 
 MicroBatch = tuple[Encoded, ...]
 
@@ -200,6 +202,14 @@ class ChatTrainer(Trainer):
             self._save_into(staging, model, trial)
             wait()
         checkpoints.rotate(root, self.keep_checkpoints, self.state.best_global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """accelerate's own loading for FSDP stumbles over 4-bit weights, though a checkpoint holds none."""
+        if self.is_fsdp_enabled:
+            saved = Path(resume_from_checkpoint) / f"{FSDP_MODEL_NAME}.bin"
+            load_whole(self.model, torch.load(saved, map_location="cpu", weights_only=True))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_into(self, staging: Path, model, trial) -> None:
         self.staging = staging
