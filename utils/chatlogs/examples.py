@@ -37,11 +37,13 @@ MAX_WORDS_IN_NAME = 3
 _LABEL = re.compile(r"[^\S\n]{0,3}([^\s:：>|`*#][^:：\n]{0,39}?)[^\S\n]{0,3}[:：](?=\s|\Z)")
 
 
-def speakers(examples: Iterable[Record], people: Mapping[int, Person], persona: Person) -> dict[int, Person]:
+def speakers(examples: Sequence[Record], people: Mapping[int, Person], persona: Person) -> dict[int, Person]:
     """Those who speak in the examples and wrote in no export, by a made-up id.
 
     A turn names its speakers where its first line does; a single everyday word before a colon is no name.
     """
+    if not examples:
+        return {}
     known = {clean_name(name).casefold() for person in (*people.values(), persona) for name in person.names}
     found: dict[int, Person] = {}
     for example in examples:

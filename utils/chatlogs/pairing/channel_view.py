@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class ChannelView:
         self.answerable = [can_be_answered(message) for message in messages]
         self.is_two_person = len({p for p, speaks in zip(self.person, self.answerable, strict=True) if speaks}) == 2
         self.session = _sessions(messages, session_gap_minutes)
-        self._document_frequency = Counter(word for message in messages for word in words_of(message.content))
+        self._words = [words_of(message.content) for message in messages]
+        self._document_frequency = Counter(chain.from_iterable(self._words))
         self.mentioned: list[tuple[int, ...]] = []  # by a mention or an explicit reply
         self.named: list[tuple[int, ...]] = []  # by the plain name in the text, without @
         self.partner: list[int | None] = []  # the likeliest addressee by turn-taking, explicit or not
@@ -53,7 +55,7 @@ class ChannelView:
         self._flagged: dict[tuple[str, int], np.ndarray] = {}
         self._address_share: float | None = None
         self._words_before: dict[int, frozenset[str]] = {}
-        self._words: dict[int, frozenset[str]] = {}
+        self._rarity: dict[str, float] = {}
         self._forms: dict[int, frozenset[str]] = {}
 
     def _number(self, key: tuple[int, str]) -> int:
@@ -105,15 +107,18 @@ class ChannelView:
             for person in explicit:  # who is spoken to, and talks to nobody, is taken to talk back
                 talking_to.setdefault(person, (author, message.unix_ms))
             if self.answerable[index]:
-                for name in names_of(message):
+                for name in names_of(message.author_name, message.author_nickname):
                     name_seen[name] = (author, index)
 
     def _names_in(
         self, content: str, index: int, name_seen: dict[str, tuple[int, int]], common: float
     ) -> dict[int, None]:
         found: dict[int, None] = {}
-        for position, raw in enumerate(content.lower().split()):
-            name = name_of(raw)
+        words = content.lower().split()
+        names = list(map(name_of, words))
+        if name_seen.keys().isdisjoint(names):
+            return found
+        for position, (raw, name) in enumerate(zip(words, names, strict=True)):
             seen = name_seen.get(name)
             if seen is None or index - seen[1] > NAME_MEMORY_MESSAGES:
                 continue
@@ -135,8 +140,6 @@ class ChannelView:
 
     def words(self, index: int) -> frozenset[str]:
         """Lower-case words of three letters and more, mentions left out."""
-        if index not in self._words:
-            self._words[index] = words_of(self.messages[index].content)
         return self._words[index]
 
     def words_before(self, index: int) -> frozenset[str]:
@@ -203,8 +206,10 @@ class ChannelView:
 
     def rarity(self, word: str) -> float:
         """Inverse document frequency (Spärck Jones 1972), scaled to 0..1: 1 is a word said once in the channel."""
-        total = len(self.messages) + 1
-        return math.log(total / (1 + self._document_frequency[word])) / math.log(total) if total > 1 else 0.0
+        if word not in self._rarity:
+            total = len(self.messages) + 1
+            self._rarity[word] = math.log(total / (1 + self._document_frequency[word])) / math.log(total)
+        return self._rarity[word]
 
     def forms(self, index: int) -> frozenset[str]:
         """Which of question, greeting, thanks, short_answer, short, command the message looks like."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-
-from utils.chatlogs.message import Message
+from functools import cache
 
 _WORD = re.compile(r"[^\W_]{3,40}")
 _MENTION = re.compile(r"<@[!&]?\d{1,20}>|@\S{1,40}")
@@ -74,13 +73,14 @@ def name_of(word: str) -> str:
     return word.strip(_EDGES)
 
 
-def names_of(message: Message) -> list[str]:
+@cache
+def names_of(author_name: str, author_nickname: str) -> tuple[str, ...]:
     """The ways to call somebody in plain text: the whole name, or its first word."""
     names = []
-    for name in (message.author_name, message.author_nickname):
+    for name in (author_name, author_nickname):
         first = name.lower().split(maxsplit=1)[:1]
         names += [word for word in (part.strip(_EDGES) for part in first) if len(word) >= 3]
-    return names
+    return tuple(names)
 
 
 def forms_of(content: str) -> frozenset[str]:

@@ -187,7 +187,8 @@ def rank(s: Situation, replies: Candidates, owns: Candidates, weights: Weights) 
 
 def score(weights: Mapping[Signal, float], s: Situation, candidates: Candidates) -> np.ndarray:
     """The weighted sum of the signals for every candidate."""
-    total = np.zeros(len(candidates.indices))
-    for signal, weight in weights.items():
-        total += weight * signal(s, candidates)
-    return total
+    values = np.zeros((len(weights), len(candidates.indices)))
+    if candidates.indices:
+        for row, signal in zip(values, weights, strict=True):
+            row[:] = signal(s, candidates)
+    return (np.array([*weights.values()])[:, None] * values).sum(axis=0)

@@ -238,15 +238,20 @@ def candidate_is_command(s: Situation, c: Candidates) -> Values:
 def shared_rare_words(s: Situation, c: Candidates) -> Values:
     """Summed rarity of the words in both messages, at most 2."""
     said = s.view.words(s.reply)
-    return np.array([_rarity(s.view, said & words) for words in c.words], dtype=float)
+    return np.array(
+        [0.0 if said.isdisjoint(words) else _rarity(s.view, said & words) for words in c.words], dtype=float
+    )
 
 
 def topic_words(s: Situation, c: Candidates) -> Values:
     """The same over what the author said just before."""
-    said = s.view.words(s.reply)
-    before = [said & s.view.words_before(index) for index in c.indices]
+    said, words_before = s.view.words(s.reply), s.view.words_before
     return np.array(
-        [_rarity(s.view, shared - words) for shared, words in zip(before, c.words, strict=True)], dtype=float
+        [
+            0.0 if said.isdisjoint(before) else _rarity(s.view, (said & before) - words)
+            for before, words in zip(map(words_before, c.indices), c.words, strict=True)
+        ],
+        dtype=float,
     )
 
 

@@ -53,10 +53,10 @@ class Counts:
 def form_of(message: Message) -> str:
     """chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once."""
     content = message.content
+    if content[:1].isalnum() and "!" not in content[:4]:
+        return "chat"
     if not content or content.isspace():
         return "file_or_sticker_only" if message.attachments else "empty"
-    if content[0].isalnum() and "!" not in content[:4]:
-        return "chat"
     if _COMMAND.match(content):
         return "command"
     return "like_command" if _LIKE_A_COMMAND.match(content) else "chat"
