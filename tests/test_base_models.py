@@ -233,22 +233,20 @@ def base_copy(tiny_base, tmp_path) -> Path:
     return shutil.copytree(tiny_base, tmp_path / "copy")
 
 
-@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
-def test_other_weights_have_another_identity(base_copy, model, safe):
-    def store() -> None:
-        if safe:
-            model.save_pretrained(base_copy)
-        else:
-            (base_copy / "model.safetensors").unlink(missing_ok=True)
-            torch.save(model.state_dict(), base_copy / "pytorch_model.bin")
-
-    store()
+def test_other_weights_have_another_identity(base_copy, model):
     before = base_models.weights_sha256(at(base_copy))
     assert base_models.weights_sha256(at(base_copy)) == before
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[0, 0] += 1e-3
-    store()
+    model.save_pretrained(base_copy)
     assert base_models.weights_sha256(at(base_copy)) != before
+
+
+def test_pickled_weights_are_refused(base_copy, model):
+    (base_copy / "model.safetensors").unlink()
+    torch.save(model.state_dict(), base_copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"no file named model\.safetensors"):
+        base_models.load_model(at(base_copy), base_models.choose_compute("none", "cpu"))
 
 
 def test_another_configuration_has_another_identity_and_a_copy_the_same(tiny_base, base_copy):

@@ -124,7 +124,7 @@ def cpu_multiplies_bfloat16() -> bool:
 def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
     """The base model on its device, frozen or not as transformers leaves it, 4-bit weights ready for training.
 
-    Raises UserError when the hub or the folder does not hold a causal language model.
+    Raises UserError when the hub or the folder does not hold a causal language model in safetensors.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -140,6 +140,7 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
             device_map={"": compute.device},
             local_files_only=base.offline,
             attn_implementation="sdpa",
+            use_safetensors=True,  # never a pickle
             trust_remote_code=False,  # without it, transformers asks at the prompt whether to run a model's own code
         )
     model.config.use_cache = False
@@ -151,8 +152,7 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
 def weights_sha256(base: BaseModel) -> str:
     """Identifies a base model by its configuration and its weights: sha256 over the files' own, in order of name."""
     folder = _local_folder(base)
-    weights = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    files = [folder / "config.json", *weights]
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
 
 
