@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from utils.chatlogs.pairing.channel_view import ChannelView
-from utils.chatlogs.pairing.signals import Candidates, Situation
+from utils.chatlogs.pairing.evidence import Candidates, Situation
 
 WINDOW_MESSAGES = 40  # so many messages by others are candidates, the latest first
 ADDRESSED_WINDOW_MESSAGES = 200  # messages of the people that the reply addresses are looked for as far back as this

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from utils.chatlogs.pairing.channel_view import BURST_SECONDS
-from utils.chatlogs.pairing.signals import Candidates, Situation, Values
+from utils.chatlogs.pairing.evidence import Candidates, Situation, Values
 
 
 def own_bias(s: Situation, c: Candidates) -> Values:

@@ -14,7 +14,7 @@ import numpy as np
 
 from utils.chatlogs.pairing.candidates import Candidacy
 from utils.chatlogs.pairing.channel_view import ChannelView
-from utils.chatlogs.pairing.signals import Candidates, Signal, Situation
+from utils.chatlogs.pairing.evidence import Candidates, Signal, Situation
 from utils.chatlogs.pairing.weights import Weights
 
 PARTNER_MEMORY_SECONDS = 1800  # after so long a silence of the persona its open exchanges are over

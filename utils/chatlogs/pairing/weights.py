@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from utils.chatlogs.pairing import own_signals, signals
-from utils.chatlogs.pairing.signals import OpeningSignal, Signal
+from utils.chatlogs.pairing.evidence import OpeningSignal, Signal
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import BinaryIO
 
 import msgspec
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources import salvage
-from utils.chatlogs.sources.export import ChannelInfo, Count, Export, Id, NotAnExport, unix_ms
+from utils.chatlogs.sources.discord_schema import Document, ExportedMessage
+from utils.chatlogs.sources.export import ChannelInfo, Export, NotAnExport, unix_ms
 from utils.chatlogs.sources.source_files import as_utf_8
 
 PART_BYTES = 8 << 20
@@ -34,67 +34,8 @@ _MESSAGE_START = re.compile(
 _NEXT_MESSAGE = re.compile(r'\{\s{0,40}"id"\s{0,20}:\s{0,20}"\d{1,20}"\s{0,20},\s{0,40}"type"\s{0,20}:')
 
 
-class _Counted(msgspec.Struct, gc=False):
-    """An attachment, sticker or embed: only its being there matters."""
-
-
-class _User(msgspec.Struct, gc=False):
-    id: Id
-
-
-class _Author(msgspec.Struct, gc=False):
-    id: Id
-    name: str = ""
-    nickname: str | None = None
-    isBot: bool = False
-
-
-class _Reaction(msgspec.Struct, gc=False):
-    count: Count = 1
-
-
-class _Reference(msgspec.Struct, gc=False):
-    messageId: Id | None = None
-    type: str | int | None = None
-
-
-class _Message(msgspec.Struct, gc=False):
-    id: Id
-    timestamp: datetime
-    author: _Author
-    type: str | int = "Default"
-    content: str | None = ""
-    attachments: tuple[_Counted, ...] = ()
-    stickers: tuple[_Counted, ...] = ()
-    embeds: tuple[_Counted, ...] = ()
-    reactions: tuple[_Reaction, ...] = ()
-    mentions: tuple[_User, ...] = ()
-    reference: _Reference | None = None
-    forwardedMessage: _Counted | None = None
-    interaction: _Counted | None = None
-
-
-class _Channel(msgspec.Struct):
-    id: Id
-    type: str | int = ""
-    name: str | None = None
-
-
-class _Guild(msgspec.Struct):
-    id: Id = 0
-    name: str | None = None
-
-
-class _Document(msgspec.Struct):
-    channel: _Channel
-    messages: list[_Message]
-    guild: _Guild = msgspec.field(default_factory=_Guild)
-    exportedAt: datetime | None = None
-    messageCount: int | None = None
-
-
 # Not strict: ids are strings in the file, and msgspec reads them as integers without a detour over floats.
-_decoder = msgspec.json.Decoder(_Document, strict=False)
+_decoder = msgspec.json.Decoder(Document, strict=False)
 
 
 def read(data: bytes) -> Export:
@@ -154,7 +95,7 @@ def _last_boundary(data: bytes) -> int:
     return 0
 
 
-def _decode(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
+def _decode(data: bytes, place: salvage.Place | None = None) -> tuple[Document, list[str]]:
     try:
         return _decoder.decode(data), []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -164,7 +105,7 @@ def _decode(data: bytes, place: salvage.Place | None = None) -> tuple[_Document,
 # A file in good order ------------------------------------------------------------------------------------------------
 
 
-def _to_export(document: _Document, warnings: list[str]) -> Export:
+def _to_export(document: Document, warnings: list[str]) -> Export:
     channel = ChannelInfo(
         id=document.channel.id,
         name=document.channel.name or "",
@@ -179,7 +120,7 @@ def _to_export(document: _Document, warnings: list[str]) -> Export:
 
 
 def _to_message(
-    m: _Message, channel_id: int, people: dict[tuple[int, str, str | None], tuple[int, str, str]]
+    m: ExportedMessage, channel_id: int, people: dict[tuple[int, str, str | None], tuple[int, str, str]]
 ) -> Message:
     author = m.author
     key = (author.id, author.name, author.nickname)
@@ -208,7 +149,7 @@ def _to_message(
 # A damaged file ------------------------------------------------------------------------------------------------------
 
 
-def _salvage(data: bytes, place: salvage.Place | None = None) -> tuple[_Document, list[str]]:
+def _salvage(data: bytes, place: salvage.Place | None = None) -> tuple[Document, list[str]]:
     """Every complete message of a file that doesn't decode as a whole, and what was lost where."""
     text = data.decode("utf-8", "surrogateescape")  # keeps byte offsets exact
     opening = _MESSAGES_KEY.search(text)
@@ -216,14 +157,14 @@ def _salvage(data: bytes, place: salvage.Place | None = None) -> tuple[_Document
         raise NotAnExport(_why_not(data))
     header = salvage.decode_object(text[: opening.end()] + "]}")
     try:
-        document = msgspec.convert({**header, "messages": []}, _Document, strict=False)
+        document = msgspec.convert({**header, "messages": []}, Document, strict=False)
     except (msgspec.ValidationError, TypeError):
         raise NotAnExport("has no channel before its messages, so it is no DiscordChatExporter file") from None
     items, end, problems = salvage.decode_items(text, opening.end(), _NEXT_MESSAGE, place)
     unusable = 0
     for item in items:
         try:
-            document.messages.append(msgspec.convert(item, _Message, strict=False))
+            document.messages.append(msgspec.convert(item, ExportedMessage, strict=False))
         except (msgspec.ValidationError, OverflowError):
             unusable += 1
     if unusable:

@@ -1,11 +1,10 @@
 """Looks at paths and reads every export under them. What can't be read is named with the reason; the rest goes on.
 
-What a file is stands in its content, not in its name: each kind is known by how it starts.
+file_kinds.py knows what a file is: that stands in its content, not in its name.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +12,15 @@ from pathlib import Path
 from utils import console
 from utils.chatlogs.sources import (
     archive,
-    chat_jsonl,
     data_package,
-    discord_api,
-    discord_csv,
-    discord_json,
-    history_tracker,
+    file_kinds,
     package_owner,
     sequences,
     source_files,
 )
 from utils.chatlogs.sources.discord_csv import CsvFile
 from utils.chatlogs.sources.export import Export, NotAnExport
+from utils.chatlogs.sources.file_kinds import Examples, Found
 from utils.chatlogs.sources.known_messages import Known
 from utils.chatlogs.sources.package_owner import Whose
 from utils.chatlogs.sources.source_files import SourceFile
@@ -35,13 +31,8 @@ HOW_TO_EXPORT = (
     "export your channels with DiscordChatExporter (github.com/Tyrrrz/DiscordChatExporter) as JSON into data/raw/, "
     "or try the sample: python prepare_training_data.py --source data/sample --persona rohan"
 )
-OTHER_KIND = "is of a kind that is not read"
-AS_JSON = "can't be read back; export the channel as JSON"
 
 _ZIPS_BUT_NO_ARCHIVES = frozenset([".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".epub", ".jar", ".apk", ".whl"])
-_JSON_START = re.compile(rb'[\s\0]*(?:\{[\s\0]*(?:"|\}|\Z)|\[[\s\0]*(?:[\[{\]]|\Z))')
-_MESSAGES_KEY = re.compile(rb'"messages"\s{0,20}:')
-_AUTHOR_KEY = re.compile(rb'"author"\s{0,20}:\s{0,20}\{')
 
 
 @dataclass
@@ -84,6 +75,9 @@ def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
     with console.progress("files") as progress:
         for file in progress.track(sorted(files, key=_is_table, reverse=True), description="reading"):
             for found in _attempt(file, reading):
+                if isinstance(found, Examples):
+                    reading.records += found.records
+                    continue
                 if isinstance(found, CsvFile):
                     tables.append(found)
                     whose.look_at_rows(found)
@@ -117,7 +111,7 @@ def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
 
 def read_file(path: Path) -> list[Export]:
     """The exports of one file on the disk. Raises NotAnExport, with the reason, and OSError."""
-    found = list(_read(source_files.on_disk(path), Reading()))
+    found = list(file_kinds.read(source_files.on_disk(path)))
     tables = [one for one in found if isinstance(one, CsvFile)]
     exports = sequences.merge(tables, {})
     for table, export in zip(tables, exports, strict=True):
@@ -161,9 +155,9 @@ def _is_table(file: SourceFile) -> bool:
     return file.path.suffix.lower() in (".csv", ".txt", ".tsv", "")
 
 
-def _attempt(file: SourceFile, reading: Reading) -> Iterator[Export | CsvFile]:
+def _attempt(file: SourceFile, reading: Reading) -> Iterator[Found]:
     try:
-        for place, found in enumerate(_read(file, reading)):
+        for place, found in enumerate(file_kinds.read(file)):
             reading.files += place == 0
             yield _noted(found, file.path.name, reading)
     except NotAnExport as reason:
@@ -172,59 +166,14 @@ def _attempt(file: SourceFile, reading: Reading) -> Iterator[Export | CsvFile]:
         reading.skipped.append((file.path, f"can't be read: {error.strerror or error}"))
 
 
-def _noted(found: Export | CsvFile, name: str, reading: Reading) -> Export | CsvFile:
+def _noted(found: Found, name: str, reading: Reading) -> Found:
     reading.warnings += [f"{name} {warning}" for warning in found.warnings]
     return found
 
 
 def _why_none(skipped: list[tuple[Path, str]]) -> str:
-    candidates = [f"{path.name} {reason}" for path, reason in skipped if reason != OTHER_KIND]
+    candidates = [f"{path.name} {reason}" for path, reason in skipped if reason != file_kinds.OTHER_KIND]
     if not candidates:
         return "it holds nothing of a kind that is read"
     others = f" (and {len(candidates) - 1} more files)" if len(candidates) > 1 else ""
     return candidates[0] + others
-
-
-# One file ------------------------------------------------------------------------------------------------------------
-
-
-def _read(file: SourceFile, reading: Reading) -> Iterator[Export | CsvFile]:
-    """What the file holds. Ready-made examples go into `reading`. Raises NotAnExport and OSError."""
-    start = file.head()
-    head = source_files.as_utf_8(start)
-    if not start.strip(b" \t\r\n\0"):
-        raise NotAnExport("is empty")
-    if start.startswith(history_tracker.START):
-        yield from history_tracker.read(file)
-    elif start.startswith(archive.START):
-        raise NotAnExport(
-            "is an archive inside an archive; unpack the outer one first" if not file.on_disk else OTHER_KIND
-        )
-    elif discord_csv.looks_like(head):
-        yield discord_csv.read(source_files.as_utf_8(file.read()), file.path)
-    elif _JSON_START.match(head) or file.path.suffix.lower() in (".json", ".jsonl"):
-        yield from _read_json(file, head, reading)
-    elif head.lstrip()[:14].lower() == b"<!doctype html" and b"chatlog" in head:
-        raise NotAnExport(f"is an HTML page of DiscordChatExporter, which {AS_JSON}")
-    elif head.startswith(b"====") and b"Channel: " in head:
-        raise NotAnExport(f"is a text export of DiscordChatExporter, which {AS_JSON}")
-    else:
-        raise NotAnExport(OTHER_KIND)
-
-
-def _read_json(file: SourceFile, head: bytes, reading: Reading) -> Iterator[Export]:
-    if chat_jsonl.looks_like(head):
-        records, warnings = chat_jsonl.read(source_files.as_utf_8(file.read()), file.path.stem)
-        reading.records += records
-        reading.warnings += [f"{file.path.name} {warning}" for warning in warnings]
-        reading.files += 1
-    elif head.lstrip(b" \t\r\n\0")[:1] == b"[":
-        yield from discord_api.read(source_files.as_utf_8(file.read()))
-    elif _AUTHOR_KEY.search(head) and not _MESSAGES_KEY.search(head):
-        lines = source_files.as_utf_8(file.read()).split(b"\n")  # one message a line
-        yield from discord_api.read(b"[" + b",".join(line for line in lines if line.strip()) + b"]")
-    elif len(head) > source_files.HEAD_BYTES // 4 and not _MESSAGES_KEY.search(head):
-        raise NotAnExport("is JSON, but no DiscordChatExporter file")  # without reading all of it
-    else:
-        with file.open() as opened:
-            yield from discord_json.read_parts(opened)
