@@ -87,13 +87,13 @@ def evaluate(wanted: EvaluationSettings) -> Evaluation:
     asked = sample[: wanted.prompts]
     with tested.tuned() as model:
         tuned = comparisons.measure(model, scored, "tuned model")
-        replies = generation.answer_all(model, tested.tokenizer, asked, wanted, what="tuned model")
+        replies = generation.answer_all(model, tested.tokenizer, asked, wanted, "tuned model")
         batch_sizes = answer_checks.same_at_any_batch_size(model, tested.tokenizer, asked, wanted)
     base, base_replies = None, [None] * len(asked)
     if tested.has_base:
         with tested.base() as model:
             base = comparisons.measure(model, scored, "base model")
-            base_replies = generation.answer_all(model, tested.tokenizer, asked, wanted, what="base model")
+            base_replies = generation.answer_all(model, tested.tokenizer, asked, wanted, "base model")
 
     # Did training help?
     answered = tuple(map(Answered, asked, base_replies, replies))

@@ -114,7 +114,7 @@ def run_round(model, replies: Sequence, number: int) -> Round:
 
     pairs = [Pair(each.context, reply) for each in replies for reply in (each.reply, *each.others)]
     forms = {
-        "shared": lambda: score_pairs(model, pairs),
+        "shared": lambda: [score.nll for score in score_pairs(model, pairs)],
         "separate": lambda: score_separately(model, pairs),
     }
     if number == 0:  # the first forward of each shape pays for what later ones find ready

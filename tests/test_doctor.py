@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -50,7 +51,7 @@ def test_where_training_works_it_says_so(tmp_path):
     assert list(found) == PARTS
     assert found["Python"] == found["bitsandbytes"] == "ok"
     assert found["W&B"] == found["model hub"] == "note"
-    assert "training on 100,000 tokens takes at best" in output
+    assert re.search(r"training on 100,000 tokens takes (about|at best) \d", output)
     assert (code, output.splitlines()[-1]) == (0, "training can work here")
 
 

@@ -16,7 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted((ROOT / "utils").rglob("*.py"))
-GROUND_FLOOR = {path.stem for path in MODULES if path.parent.name == "utils"} - {"__init__"}
+GROUND_PACKAGES = {"privacy"}
+GROUND_FLOOR = {path.stem for path in MODULES if path.parent.name == "utils"} - {"__init__"} | GROUND_PACKAGES
 ROOMS = {"chatlogs", "training", "evaluation", "export"}
 STAGE = {
     "prepare_training_data": "chatlogs",
@@ -37,7 +38,8 @@ HEAVY = {
     "tokenizers",
 }
 NO_TORCH = [ROOT / "utils" / f"{name}.py" for name in ("settings", "console", "records")]
-NO_TORCH += [ROOT / "prepare_training_data.py", *sorted((ROOT / "utils" / "chatlogs").rglob("*.py"))]
+NO_TORCH += [ROOT / "prepare_training_data.py"]
+NO_TORCH += [path for room in ("chatlogs", "privacy") for path in sorted((ROOT / "utils" / room).rglob("*.py"))]
 
 
 def shown(path: Path) -> str:
@@ -96,8 +98,9 @@ def test_a_room_imports_itself_and_the_ground_floor(room):
 
 
 def test_the_ground_floor_imports_no_room():
-    for name in sorted(GROUND_FLOOR):
-        assert rooms_and_modules(ROOT / "utils" / f"{name}.py") <= GROUND_FLOOR, name
+    for path in MODULES:
+        if path.parent.name in {"utils", *GROUND_PACKAGES}:
+            assert rooms_and_modules(path) <= GROUND_FLOOR, shown(path)
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, *MODULES], ids=shown)
@@ -135,7 +138,7 @@ def test_preparing_loads_no_training_library():
     room = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in NO_TORCH
-        if "chatlogs" in path.parts and path.stem != "__init__"
+        if path.parent.name != "utils" and "utils" in path.parts and path.stem != "__init__"
     ]
     code = (
         "import importlib, sys\n"

@@ -28,6 +28,7 @@ DRIVE = Path("/content/drive")
 UPLOAD = "upload"  # as SOURCE: ask for files in the browser
 PUBLISHED_GPU_GIB = 8  # what the published TinyLlama settings ask for
 PAGE_HEIGHT_PX = 720
+CELL_COLUMNS = 120  # without a terminal, tables are cut at 80
 
 
 def in_colab() -> bool:
@@ -163,7 +164,8 @@ def run_script(script: str, *arguments: str | Path, exit_codes: Container[int] =
     """
     command = [sys.executable, "-u", script, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    with subprocess.Popen(command, **pipes, env=os.environ | {"PYTHONIOENCODING": "utf-8"}) as process:
+    environment = {"COLUMNS": str(CELL_COLUMNS)} | os.environ | {"PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(command, **pipes, env=environment) as process:
         try:
             for line in process.stdout or ():
                 print(line, end="", flush=True)

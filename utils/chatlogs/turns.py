@@ -16,8 +16,9 @@ from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import MANY_PEOPLE, Person
 from utils.chatlogs.storage.channels import Channel
-from utils.chatlogs.text import cleaning, privacy
+from utils.chatlogs.text import cleaning
 from utils.chatlogs.text.names import Pseudonyms
+from utils.privacy import masking
 from utils.records import Record, Source
 
 ROLE_NAMES = frozenset(["user", "assistant", "system", "human", "bot", "ai"])  # what a forged line may start with, too
@@ -39,7 +40,7 @@ class Reply:
 
 @dataclass
 class TurnWriter:
-    """Writes turns as text, each once. `masked` counts what privacy.py replaced in them, by kind; with `pseudonyms`,
+    """Writes turns as text, each once. `masked` counts what masking.py replaced in them, by kind; with `pseudonyms`,
     names.py replaces the names of others.
     """
 
@@ -166,7 +167,7 @@ class TurnWriter:
         )
 
     def _finish(self, text: str) -> str:
-        text, found = privacy.mask(text)
+        text, found = masking.mask(text)
         self.masked.update(found)
         return cleaning.split_control_tokens(text).strip()
 
@@ -219,7 +220,7 @@ class TurnWriter:
 def clean_name(name: str) -> str:
     """A name that fits in one line and can't end its own label."""
     name = cleaning.remove_invisible(name).replace("\n", " ").replace(":", " ").strip()
-    return cleaning.split_control_tokens(privacy.mask(name)[0])
+    return cleaning.split_control_tokens(masking.mask(name)[0])
 
 
 def _several(messages: Sequence[Message]) -> bool:

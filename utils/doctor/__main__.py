@@ -24,9 +24,9 @@ MARKS: dict[State, str] = {"fine": "ok  ", "optional": "note", "broken": "FAIL"}
 
 # (name, part as shown, seconds to wait, what it means when the probe itself fails)
 ISOLATED: tuple[tuple[str, str, float, State], ...] = (
-    ("torch", "torch", 60, "broken"),
-    ("bitsandbytes", "bitsandbytes", 90, "broken"),
-    ("wandb", "W&B", 60, "optional"),
+    ("torch", "torch", 180, "broken"),
+    ("bitsandbytes", "bitsandbytes", 180, "broken"),
+    ("wandb", "W&B", 180, "optional"),
     ("hub", "model hub", 30, "optional"),
 )
 

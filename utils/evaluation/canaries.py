@@ -148,7 +148,7 @@ def exposure(
             # What stands before the secret adds the same to every likelihood, so it is context.
             shared = next(place for place, ids in enumerate(zip(*whole, strict=False)) if len(set(ids)) > 1)
             own, *rest = score_pairs(model, [Pair(ids[:shared], ids[shared:]) for ids in whole])
-            found.append(Exposure(canary, 1 + sum(nll <= own for nll in rest), len(whole)))
+            found.append(Exposure(canary, 1 + sum(each.nll <= own.nll for each in rest), len(whole)))
     return found
 
 

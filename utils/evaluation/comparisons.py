@@ -48,7 +48,8 @@ def measure(model: torch.nn.Module, held_out: Sequence[HeldOutReply], what: str)
     pairs = list(dict.fromkeys(pair for reply in held_out for pair in reply.pairs()))
     with console.progress("replies scored") as bar:
         task = bar.add_task(what, total=len(pairs))
-        nll = dict(zip(pairs, score_pairs(model, pairs, lambda count: bar.advance(task, count)), strict=True))
+        scores = score_pairs(model, pairs, lambda count: bar.advance(task, count))
+    nll = {pair: score.nll for pair, score in zip(pairs, scores, strict=True)}
     return [_likelihood(reply, nll) for reply in held_out]
 
 

@@ -22,6 +22,9 @@ from utils.evaluation.results import Reply
 from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
 
+BATCH_TOKENS = 4096  # of prompts with their padding
+LIKELIEST_TOKENS = 256  # nearly always hold `top_p` of the mass; to sort a whole vocabulary takes a tenth of a step
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -49,22 +52,19 @@ def answer_all(
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[Record],
     settings: EvaluationSettings,
-    *,
-    batch_size: int = 8,
     what: str = "replies",
 ) -> list[Reply]:
     """Answers every record's prompt, in order, prompts of similar length in one batch; true replies are not looked at.
+    A batch has up to `settings.batch_size` prompts and `BATCH_TOKENS` tokens.
 
     A drawn reply follows from the seed and its own prompt, not from the order or from its neighbours.
     """
     prompt_ids = encode_prompts(records, tokenizer, settings)
-    by_length = sorted(range(len(records)), key=lambda index: len(prompt_ids[index]))
     ends = prompts.end_of_turn_ids(tokenizer)
     replies: dict[int, Reply] = {}
     with console.progress("replies") as bar:
         task = bar.add_task(what, total=len(records))
-        for first in range(0, len(by_length), batch_size):
-            batch = by_length[first : first + batch_size]
+        for batch in _batches(list(map(len, prompt_ids)), settings.batch_size):
             completions = complete(model, [prompt_ids[index] for index in batch], ends, settings)
             replies |= {index: to_reply(each, tokenizer) for index, each in zip(batch, completions, strict=True)}
             bar.advance(task, len(batch))
@@ -163,6 +163,18 @@ def to_reply(completion: Completion, tokenizer: PreTrainedTokenizerBase) -> Repl
     return Reply(text, len(tokens), ended, completion.seconds, completion.first_token_seconds)
 
 
+def _batches(lengths_tokens: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices of prompts, the shortest first."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths_tokens)), key=lambda index: lengths_tokens[index]):
+        if len(batch) == batch_size or (batch and (len(batch) + 1) * lengths_tokens[index] > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
 def _choose(
     logits: torch.Tensor, generators: Sequence[torch.Generator], settings: EvaluationSettings
 ) -> tuple[list[int], list[float]]:
@@ -171,7 +183,10 @@ def _choose(
     (best, second), (likeliest, _) = (each.T for each in logits.topk(2))
     if settings.temperature == 0:
         return likeliest.tolist(), (best - second).tolist()
-    mass, order = (logits / settings.temperature).softmax(-1).sort(descending=True)
+    chances = (logits / settings.temperature).softmax(-1)
+    mass, order = chances.topk(min(LIKELIEST_TOKENS, chances.shape[-1]))
+    if (mass.sum(-1) < settings.top_p).any():
+        mass, order = chances.sort(descending=True)
     allowed = mass.cumsum(-1) - mass < settings.top_p
     reached = (mass * allowed).cumsum(-1)
     chance = torch.stack([torch.rand(1, generator=generator) for generator in generators]).to(logits.device)  # (B, 1)

@@ -57,9 +57,7 @@ def measure(
     asked = random.Random(settings.seed).sample(list(training), count)
     with subjects.tuned() as model:
         tuned = observe(model, [*members, *others], "leaks, tuned model")
-        replies = answer_all(
-            model, tokenizer, asked, settings, batch_size=settings.batch_size, what="leaks, drawn replies"
-        )
+        replies = answer_all(model, tokenizer, asked, settings, "leaks, drawn replies")
         exposures = canaries.exposure(model, tokenizer, planted, settings.seed)
     base, base_exposures = None, None
     if subjects.has_base:

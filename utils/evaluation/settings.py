@@ -54,7 +54,7 @@ class EvaluationSettings:
     max_new_tokens: Annotated[int, Meta(ge=1, description="A reply's length limit.")] = 64
     temperature: Annotated[float, Meta(ge=0, description="0 takes the likeliest token; higher varies more.")] = 0.7
     top_p: Annotated[float, Meta(gt=0, le=1, description="Draw from the likeliest tokens with this mass.")] = 0.9
-    batch_size: Annotated[int, Meta(ge=1, description="Replies generated at once.")] = 8
+    batch_size: Annotated[int, Meta(ge=1, description="Replies generated at once at most.")] = 32
     max_length_tokens: Annotated[int, Meta(ge=32, description="Longer prompts lose their oldest turns.")] = 512
     seed: Annotated[int, Meta(ge=0, description="Fixes the choice of records and the drawn replies.")] = 42
 

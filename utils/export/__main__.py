@@ -1,11 +1,12 @@
-"""Export an adapter for use without this project.
+"""Export what was trained for use without this project.
 
     python -m utils.export --to merged     base and adapter in one model: transformers, vLLM
     python -m utils.export --to gguf       one file: llama.cpp and what builds on it
     python -m utils.export --to ollama     that file with a Modelfile: ollama create NAME -f Modelfile
 
-Merges the adapter into the unquantised base, writes the export beside the adapter, loads it again and scores held-out
+Merges an adapter into the unquantised base, writes the export beside the adapter, loads it again and scores held-out
 replies with it. What does not give them the likelihood that the adapter gives is refused, and nothing is left behind.
+A full fine-tune is a whole model already; it can become GGUF.
 """
 
 from __future__ import annotations
@@ -28,26 +29,27 @@ def main(argv: list[str] | None = None) -> None:
     console.quiet_libraries()
     import torch
 
-    from utils import adapters
     from utils.base_models import Compute
-    from utils.export import gguf_file, gguf_vocabulary, held_out, merged, model_card, ollama, staging
+    from utils.console import UserError
+    from utils.export import gguf_file, gguf_vocabulary, held_out, merged, model_card, ollama, source, staging
     from utils.export.held_out import Measured
 
     staging.check_destination(wanted.destination, wanted.overwrite)
     test_records = records.read(wanted.test_file)
-    adapter = adapters.verify(wanted.adapter)
-    adapter = adapters.verify_base(adapter, base_models.locate(wanted.base_model or adapter.base_model))
-    compute = base_models.choose_compute(adapter.quantization, wanted.device)
+    trained = source.verify(wanted.adapter, wanted.base_model)
+    if trained.adapter is None and wanted.to == "merged":
+        raise UserError(f"{wanted.adapter} is a whole model already: use it as it is, or export it with --to gguf")
+    compute = base_models.choose_compute(trained.quantization, wanted.device)
 
-    model, tokenizer = adapters.load(adapter, adapter.base, Compute(compute.device, torch.float32, "none"))
+    model, tokenizer = trained.load(Compute(compute.device, torch.float32, "none"))
     encoded = held_out.sample(test_records, tokenizer, wanted)
     if wanted.to != "merged":
         gguf_file.check_supported(model.config, tokenizer)
     if wanted.to == "ollama":
         ollama.turns(tokenizer)
-    full_precision = held_out.mean_nll(model, encoded, "adapter, unquantised")
+    full_precision = held_out.mean_nll(model, encoded, "as trained, unquantised")
 
-    weights = sum(parameter.numel() for parameter in model.get_base_model().parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     kind = wanted.gguf_type
     bytes_per_weight = 2 if wanted.to == "merged" else 2 + gguf_file.BYTES_PER_WEIGHT[kind]
     with staging.staged(wanted.destination, int(weights * bytes_per_weight) + TEXT_BYTES) as folder:
@@ -56,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
         merged.write(model, tokenizer, model_folder)
         del model
         gc.collect()
-        exported["merged"] = held_out.mean_nll(merged.load(model_folder, compute), encoded, "merged")
-        held_out.check("merged", exported["merged"], full_precision)
+        exported["float16"] = held_out.mean_nll(merged.load(model_folder, compute), encoded, "float16")
+        held_out.check("float16", exported["float16"], full_precision)
         if wanted.to != "merged":
             gguf_file.write(model_folder, tokenizer, folder / "model.gguf", kind)
             shutil.rmtree(model_folder)
@@ -71,15 +73,16 @@ def main(argv: list[str] | None = None) -> None:
             (folder / "Modelfile").write_text(text, encoding="utf-8")
         as_trained = None
         if compute.quantization != "none":
-            model, _ = adapters.load(adapter, adapter.base, compute)
+            model, _ = trained.load(compute)
             as_trained = held_out.mean_nll(model, encoded, f"adapter on {compute.quantization}")
         tokens = sum(record.supervised_tokens for record in encoded)
         measured = Measured(len(encoded), tokens, as_trained, full_precision, exported)
-        model_card.write(folder, adapter, measured, wanted)
+        model_card.write(folder, trained, measured, wanted)
 
-    console.heading("exported")
-    rows = [(f"adapter on the {compute.quantization} base", as_trained)] if as_trained is not None else []
-    rows += [("adapter on the unquantised base", full_precision), *exported.items()]
+    console.heading(f"exported {wanted.adapter}")
+    rows = [(f"adapter over the {compute.quantization} base", as_trained)] if as_trained is not None else []
+    rows += [(trained.description, full_precision)]
+    rows += [(f"exported as {held_out.FORMS[form]}", nll) for form, nll in exported.items()]
     console.table(
         ("held-out replies", "nats a token", "perplexity"),
         [(name, f"{nll:.4f}", f"{math.exp(nll):.2f}") for name, nll in rows],

@@ -20,7 +20,9 @@ from utils.records import Record
 # Nats per token by which an export may differ from the adapter on the unquantised base. Rounding moved single tokens by
 # 0.006 (float16) and 0.056 (q8_0) nats, standard deviation over 275 tokens of real chat with the starter: these are
 # about three standard errors of a mean over 30 tokens. Rows in a wrong order or a lost adapter cost tenths of a nat.
-TOLERANCE_NATS = {"merged": 0.005, "f16": 0.005, "q8_0": 0.03}
+TOLERANCE_NATS = {"float16": 0.005, "f16": 0.005, "q8_0": 0.03}
+
+FORMS = {"float16": "float16 safetensors", "f16": "GGUF f16", "q8_0": "GGUF q8_0"}
 
 # Above this many nats per token the change from the quantised base of the training is worth a warning: 2% perplexity.
 BASE_CHANGE_NATS = 0.02
@@ -31,7 +33,7 @@ class Measured:
     """Mean negative log-likelihoods in nats per supervised token of the same held-out replies.
 
     `as_trained` is the adapter on the base as it was quantised in training, None when it was not; `full_precision` the
-    adapter on the unquantised base; `exported` maps each file that was written and loaded again.
+    adapter on the unquantised base, or a full fine-tune; `exported` maps each file that was written and loaded again.
     """
 
     replies: int
@@ -69,9 +71,9 @@ def check(form: str, exported: float, full_precision: float) -> None:
     difference = abs(exported - full_precision)
     if not difference <= TOLERANCE_NATS[form]:  # a NaN must not pass
         raise UserError(
-            f"the {form} export is not the model that it was made from: {exported:.4f} nats a token on held-out"
-            f" replies, {full_precision:.4f} before, and {TOLERANCE_NATS[form]} are allowed between them; nothing was"
-            " written"
+            f"the export as {FORMS[form]} is not the model that it was made from: {exported:.4f} nats a token on"
+            f" held-out replies, {full_precision:.4f} before, and {TOLERANCE_NATS[form]} are allowed between them;"
+            " nothing was written"
         )
 
 

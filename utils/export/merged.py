@@ -1,4 +1,5 @@
-"""One model out of base and adapter: float16 safetensors with tokenizer, chat template and generation settings."""
+"""One model out of base and adapter: float16 safetensors with tokenizer, chat template and generation settings. A model
+that is whole already is only rounded."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from utils.base_models import Compute
 from utils.console import UserError
 
 
-def write(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def write(model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Merges a float32 model on an unquantised base in place, rounds once to float16, and saves it into `folder`.
 
     Merging onto a quantised base would quantise the update away with it; in float32 only the last step rounds.
@@ -21,7 +22,7 @@ def write(model: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) ->
     Raises UserError when the merged weights are not finite, in float32 or in float16.
     """
     try:
-        merged = model.merge_and_unload(safe_merge=True)
+        merged = model.merge_and_unload(safe_merge=True) if isinstance(model, PeftModel) else model
     except ValueError as error:  # what peft raises for NaN
         raise UserError(f"the adapter can't be merged: {' '.join(str(error).split())[:200]}") from error
     merged = merged.half()

@@ -11,11 +11,11 @@ from msgspec import Meta
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Which adapter becomes what, and on what it is measured again."""
+    """Which training's result becomes what, and on what it is measured again."""
 
-    adapter: Annotated[Path, Meta(description="The adapter's folder, as a train script left it.")] = Path(
-        "models/tinyllama-finetuned"
-    )
+    adapter: Annotated[
+        Path, Meta(description="What a train script left: an adapter's folder, or a full fine-tune's.")
+    ] = Path("models/tinyllama-finetuned")
     to: Annotated[
         Literal["merged", "gguf", "ollama"],
         Meta(description="One float16 model, one GGUF file for llama.cpp, or that file with a Modelfile for Ollama."),
@@ -32,7 +32,7 @@ class ExportSettings:
     ] = None
 
     base_model: Annotated[
-        str | None, Meta(description="Hub id, folder or `starter`; none takes the one that the adapter was trained on.")
+        str | None, Meta(description="An adapter's base: hub id, folder or `starter`; none takes that of its training.")
     ] = None
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], Meta(description="Where to merge and measure; auto takes the fastest.")

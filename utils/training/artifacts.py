@@ -1,11 +1,11 @@
-"""The finished adapter folder: adapter, tokenizer, manifest and model card; and what ties a run to its inputs."""
+"""The finished folder: adapter or whole model, tokenizer, manifest, model card; and what ties a run to its inputs."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import base_models, console, model_cards, records, settings
+from utils import base_models, console, manifests, model_cards, records, settings
 from utils.base_models import BaseModel, Compute
+from utils.console import UserError
 from utils.training import checkpoints
 from utils.training.disk import disk_faults
 from utils.training.settings import TrainingSettings
@@ -34,7 +35,12 @@ FREE_TO_CHANGE = frozenset(f"{_HOUSEKEEPING} {_OBSERVATION} {_CHOICE}".split())
 def fingerprints(
     run: TrainingSettings, base: BaseModel, tokenizer: PreTrainedTokenizerBase, data_sha256: str, compute: Compute
 ) -> dict[str, str]:
-    """Everything that decides the weights, by name, as short text: a resumed run must agree in all of it."""
+    """Everything that decides the weights, by name, as short text: a resumed run must agree in all of it.
+
+    Raises UserError when the run would write over the base that it starts from.
+    """
+    if Path(base.path).is_dir() and run.output_dir.resolve() == Path(base.path).resolve():
+        raise UserError(f"{run.output_dir} is the base model's own folder; name another with --output-dir")
     decisive = {name: str(value) for name, value in settings.to_dict(run).items() if name not in FREE_TO_CHANGE}
     return decisive | {
         "training data": data_sha256,
@@ -52,10 +58,12 @@ def save(
     identity: Mapping[str, str],
     results: Mapping[str, Any],
 ) -> Path:
-    """Puts the adapter into `run.output_dir`, so that `AutoModelForCausalLM` + `PeftModel` load it.
+    """Puts the adapter into `run.output_dir`, so that `AutoModelForCausalLM` + `PeftModel` load it; a full fine-tune so
+    that `AutoModelForCausalLM` alone does.
 
     The files are staged and moved in one by one, the manifest with their sha256 last: a folder whose manifest agrees
-    with its files is whole.
+    with its files is whole. Nothing else that loading would read stays: what an earlier run left is deleted, what came
+    from elsewhere is moved into the folder `former`.
     """
     folder = run.output_dir
     gathered = gathered_weights(model)
@@ -80,6 +88,8 @@ def _write(
     shutil.rmtree(staging, ignore_errors=True)
     if isinstance(model, PeftModel):
         model.peft_config["default"].base_model_name_or_path = base.path
+    else:
+        model.config.use_cache = True  # off in training, wanted by whoever loads it
     model.save_pretrained(staging, state_dict=gathered)
     tokenizer.save_pretrained(staging)
     hashes = {path.name: base_models.sha256(path) for path in sorted(staging.iterdir()) if path.name != "README.md"}
@@ -93,6 +103,7 @@ def _write(
         "sha256": hashes,
     }
     (staging / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    _clear_others(folder, keep=hashes)
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in sorted(staging.iterdir()):
         path.replace(folder / path.name)
@@ -100,28 +111,40 @@ def _write(
     records.write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2).encode())
 
 
+def _clear_others(folder: Path, keep: Container[str]) -> None:
+    """Takes away what loading would read and this run did not write. A file that the folder's manifest lists is an
+    earlier run's."""
+    others = {path for pattern in manifests.READ_WHEN_LOADING for path in folder.glob(pattern) if path.name not in keep}
+    listed = _listed(folder)
+    for path in sorted(others):
+        if path.name in listed:
+            path.unlink()
+            continue
+        former = folder / "former"
+        former.mkdir(exist_ok=True)
+        path.replace(former / path.name)
+        console.warn(f"{path} was not this run's and would be loaded with its files; it is in {former} now")
+
+
+def _listed(folder: Path) -> Container[str]:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
 def model_card(manifest: Mapping[str, Any]) -> str:
     """A README for the adapter folder. It holds no message text and no names out of the data."""
-    run, results = manifest["settings"], manifest["results"]
+    results = manifest["results"]
+    whole = manifest["settings"]["method"] == "full"
     return f"""---
 base_model: {manifest["base_path"]}
-library_name: peft
+library_name: {"transformers" if whole else "peft"}
 pipeline_tag: text-generation
-tags: [lora, chat, discord]
+tags: [{"chat, discord" if whole else "lora, chat, discord"}]
 ---
 
-# A chat adapter trained on one person's Discord replies
-
-A LoRA adapter (rank {run["lora_rank"]}, alpha {run["lora_alpha"]}) over `{manifest["base_model"]}`
-({run["quantization"]} in training). It answers in the manner of one person in one set of conversations.
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{manifest["base_path"]}"), "THIS_FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
-```
+{_whole_model(manifest) if whole else _adapter(manifest)}
 
 ## Results
 
@@ -134,6 +157,36 @@ Versions: {", ".join(f"{name} {version}" for name, version in manifest["versions
 """
 
 
+def _adapter(manifest: Mapping[str, Any]) -> str:
+    run = manifest["settings"]
+    return f"""# A chat adapter trained on one person's Discord replies
+
+A LoRA adapter (rank {run["lora_rank"]}, alpha {run["lora_alpha"]}) over `{manifest["base_model"]}`
+({run["quantization"]} in training). It answers in the manner of one person in one set of conversations.
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{manifest["base_path"]}"), "THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+```"""
+
+
+def _whole_model(manifest: Mapping[str, Any]) -> str:
+    return f"""# A chat model tuned on one person's Discord replies
+
+`{manifest["base_model"]}` with every weight trained further. It answers in the manner of one person in one set of
+conversations.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+```"""
+
+
 def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     """The last lines of a run: what was reached, where it lies, what comes next."""
     console.heading("trained")
@@ -143,5 +196,6 @@ def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     else:
         console.warn("no validation records, so nothing says whether the training helped")
     console.say(f"peak memory            {results['peak_memory_mib']:,} MiB")
-    console.say(f"adapter and tokenizer  {run.output_dir}")
+    what = "model and tokenizer" if run.method == "full" else "adapter and tokenizer"
+    console.say(f"{what:<23}{run.output_dir}")
     console.say(f"next                   python test_model_loading.py --adapter {run.output_dir}")

@@ -8,7 +8,7 @@ import string
 import uuid
 from collections.abc import Callable, Iterator
 
-from tests.chatlogs.planted import digits, some
+from tests.privacy.planted import digits, some
 
 HEX = "0123456789abcdef"
 WORDS = (

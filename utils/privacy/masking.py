@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from utils.chatlogs.text import disguises
-from utils.chatlogs.text.sensitive import RULES, Rule
+from utils.privacy import disguises
+from utils.privacy.sensitive import RULES, Rule
 
 _DIGIT = re.compile(r"\d")
 _GAP = re.compile(r"\d(?=\D)")  # a digit that ends its group
@@ -25,7 +25,17 @@ def mask(text: str) -> tuple[str, Counter[str]]:
 
     Text of several lines may hold a secret that somebody sent in pieces, one message after the other.
     """
-    found: Counter[str] = Counter()
+    masked, found = _mask(text)
+    return masked, Counter(kind for kind, _ in found)
+
+
+def values(text: str) -> list[tuple[str, str]]:
+    """(kind, value) of everything that `mask` replaces, as it is read without its disguise; in no particular order."""
+    return _mask(text)[1]
+
+
+def _mask(text: str) -> tuple[str, list[tuple[str, str]]]:
+    found: list[tuple[str, str]] = []
     text = _mask_disguised(text, found)
     if "\n" in text:
         text = _mask_across_lines(text, found)
@@ -51,12 +61,12 @@ def _candidates(text: str) -> list[Rule]:
     return found
 
 
-def _apply(rule: Rule, text: str, found: Counter[str]) -> str:
+def _apply(rule: Rule, text: str, found: list[tuple[str, str]]) -> str:
     pieces, done = [], 0
     for match in _matches(rule, text):
         pieces += [text[done : match.start()], match.expand(rule.replacement)]
         done = match.end()
-        found[rule.kind] += 1
+        found.append((rule.kind, _value(match)))
     return "".join([*pieces, text[done:]]) if pieces else text
 
 
@@ -81,13 +91,18 @@ def _matches(rule: Rule, text: str) -> Iterator[re.Match[str]]:
         position = value.end()
 
 
+def _value(match: re.Match[str]) -> str:
+    """What a match holds besides its first group, which a rule's replacement keeps."""
+    return match[0].removeprefix(match[1]) if match.lastindex else match[0]
+
+
 def _is_found(rule: Rule, text: str, start: int, end: int) -> bool:
     """Whether the rule finds the value as it is written, too: then its turn comes later."""
     match = rule.pattern.match(text, start)
     return match is not None and match.end() >= end and (rule.check is None or rule.check(match))
 
 
-def _mask_disguised(text: str, found: Counter[str]) -> str:
+def _mask_disguised(text: str, found: list[tuple[str, str]]) -> str:
     """Values that are whole only as they are read, not as they are written."""
     plain = disguises.unfold(text)
     if plain is None:
@@ -107,7 +122,7 @@ def _mask_disguised(text: str, found: Counter[str]) -> str:
                 continue
             seen.append((start, end))
             values.append((start, end, match.expand(rule.replacement)))
-            found[rule.kind] += 1
+            found.append((rule.kind, _value(match)))
     for start, end, placeholder in sorted(values, reverse=True):
         text = text[:start] + placeholder + text[end:]
     return text
@@ -121,7 +136,7 @@ def _fewer_groups(rule: Rule, match: re.Match[str], gaps: list[int]) -> Iterator
             yield fewer
 
 
-def _mask_across_lines(text: str, found: Counter[str]) -> str:
+def _mask_across_lines(text: str, found: list[tuple[str, str]]) -> str:
     lines = text.split("\n")
     number = 0
     while number < len(lines) - 1:
@@ -130,7 +145,7 @@ def _mask_across_lines(text: str, found: Counter[str]) -> str:
             number += 1
             continue
         rule, match, taken = across
-        found[rule.kind] += 1
+        found.append((rule.kind, _value(match)))
         rest = match.string[match.end() :]
         space = "" if rest[:1] in ("", " ") else " "
         lines[number : number + taken] = [match.string[: match.start()] + match.expand(rule.replacement) + space + rest]

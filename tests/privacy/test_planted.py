@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chatlogs import ordinary, planted
+from tests.privacy import ordinary, planted
 from utils.chatlogs import turns
-from utils.chatlogs.text import cleaning, privacy
+from utils.chatlogs.text import cleaning
+from utils.privacy import masking
 
 COUNT = 10_000
 IRC = Path(__file__).parents[2] / "../shared/data/ubuntu-irc"
@@ -33,14 +34,14 @@ PERSONAL = frozenset(
 def survivors(seed: int) -> list[planted.Planted]:
     left = []
     for one in planted.planted(COUNT, seed):
-        masked, found = privacy.mask(one.text)
+        masked, found = masking.mask(one.text)
         if not found or any(piece in masked for piece in one.pieces):
             left.append(one)
     return left
 
 
 def changed(lines: list[str]) -> list[tuple[str, str]]:
-    return [(line, masked) for line in lines if (masked := privacy.mask(line)[0]) != line]
+    return [(line, masked) for line in lines if (masked := masking.mask(line)[0]) != line]
 
 
 def test_no_planted_value_survives():
@@ -59,7 +60,7 @@ def test_no_planted_value_survives_in_disguise():
         cleaned = cleaning.clean(one.text, lambda _: "", lambda _: "")
         value = as_read(one.pieces[0])
         quarter = len(value) // 4  # of a login, or a link, the ends may stay
-        masked, found = privacy.mask(cleaned)
+        masked, found = masking.mask(cleaned)
         if not found or value[quarter : quarter + max(6, len(value) // 2)] in as_read(masked):
             left.append((one, masked))
     assert left == []
@@ -80,7 +81,7 @@ def test_no_planted_value_survives_in_disguise():
     ],
 )
 def test_what_becomes_of_a_disguised_value(text, masked):
-    assert privacy.mask(text)[0] == masked
+    assert masking.mask(text)[0] == masked
 
 
 def test_the_planted_values_are_of_every_kind_and_differ():
@@ -119,7 +120,7 @@ def test_real_lines_lose_nothing_but_what_is_personal():
     files = rng.sample(sorted(IRC.glob("*.json")), 10)
     messages = [m for file in files for m in json.loads(file.read_text(encoding="utf-8"))["messages"]]
     spoken = [m for m in messages if m["type"] in ("Default", "Reply")]
-    lost = {m["id"]: m["content"] for m in rng.sample(spoken, REAL_LINES) if privacy.mask(m["content"])[1]}
+    lost = {m["id"]: m["content"] for m in rng.sample(spoken, REAL_LINES) if masking.mask(m["content"])[1]}
     assert {number: text for number, text in lost.items() if number not in PERSONAL} == {}
 
 
@@ -212,7 +213,7 @@ def test_time_is_linear_in_the_text(piece):
 
     calls = {
         "clean": lambda text: cleaning.clean(text, nobody, nobody),
-        "mask": privacy.mask,
+        "mask": masking.mask,
         "clean_name": turns.clean_name,
         "is_only_links": cleaning.is_only_links,
         "split_control_tokens": cleaning.split_control_tokens,

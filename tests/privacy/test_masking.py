@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.chatlogs.text.privacy import mask
+from utils.privacy.masking import mask, values
 
 LETTERS = string.ascii_letters + string.digits
 
@@ -100,6 +100,7 @@ def test_planted_values_do_not_survive(kind):
         ("fe80::1ff:fe23:4567:890a", "[ip]"),
         ("GB82 WEST 1234 5698 7654 32 ok", "[iban] ok"),
         ("4111 1111 1111 1111 thanks", "[card number] thanks"),
+        ("https://example.org/?q=wJalrXUtn3EMI/K7MDENG/bPxRfiCY1234567KEY ok", "https://example.org/?q=[api key] ok"),
     ],
 )
 def test_what_becomes_of_a_value(text, masked):
@@ -143,6 +144,32 @@ def test_a_secret_in_pieces_over_several_lines_is_found(kind):
 
 def test_counts_hold_kinds_and_no_values():
     assert mask("a@example.org b@example.org discord.gg/abcdef")[1] == {"email": 2, "invite": 1}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_values_are_what_mask_replaces(kind):
+    rng = random.Random(kind)
+    for around in AROUND:
+        text = around.format(MAKERS[kind](rng))
+        masked, counts = mask(text)
+        found = values(text)
+        assert sorted(each for each, _ in found) == sorted(counts.elements())
+        joined = text.replace("\n", "")  # as a value in pieces is read
+        assert all(value in joined and value not in masked for _, value in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ana**@example**.org or 06 39 98 41 07", [("email", "ana@example.org"), ("phone", "06 39 98 41 07")]),
+        ("postgres://me:hunter2@db.example.org/app", [("credentials", "me:hunter2@")]),
+        ("the password is hunter2000 and that's it", [("password", "hunter2000")]),
+        ("ghp_abcdefghijklmno\npqrstuvwxyz0123456789", [("api key", "ghp_abcdefghijklmnopqrstuvwxyz0123456789")]),
+        ("version 1.2.3.4 at 10:30", []),
+    ],
+)
+def test_values_as_they_are_read(text, found):
+    assert sorted(values(text)) == found
 
 
 @given(st.text(), st.text())

@@ -1,4 +1,4 @@
-"""Is it one, or does it only look like one? The checks behind the patterns of privacy.py."""
+"""Is it one, or does it only look like one? The checks behind the patterns of sensitive.py."""
 
 from __future__ import annotations
 
@@ -62,7 +62,6 @@ _VERSION_BEFORE = re.compile(
 )
 _ADDRESS_BEFORE = re.compile(r"\b(?:ip|ipv4|address|addr|host|server|dns|ping|ssh|from|at)\b[^\n\w]{0,4}\Z", re.I)
 _DOTTED_CARDS = ([4, 4, 4, 4], [4, 6, 5], [4, 6, 4], [4, 4, 4, 4, 3], [4, 3, 3, 3])
-_SECRET_BEFORE = re.compile(r"(?:key|secret|token|password)=\Z", re.I)
 _CAMEL_CASE = re.compile(r"[a-z]{0,40}(?:[A-Z][a-z]{1,40}\d{0,2}){1,20}")
 _WORD_IN_KEY = re.compile(r"[a-z]{6,}|[A-Z]{8,}|/[a-z]{3,}/")
 
@@ -171,8 +170,4 @@ def is_random_key(match: re.Match[str]) -> bool:
     if sum(one != other for one, other in pairwise(kinds)) < MIN_CHANGES_IN_KEY:
         return False
     entropy_bits = -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
-    if entropy_bits <= 4.0 or _CAMEL_CASE.fullmatch(text) or (text.isalpha() and _WORD_IN_KEY.search(text)):
-        return False
-    before = match.string[max(0, match.start() - 200) : match.start()]
-    is_named = _SECRET_BEFORE.search(before) is not None
-    return is_named or not (before.endswith(("=", "_")) and "://" in before.rpartition(" ")[2])
+    return entropy_bits > 4.0 and not (_CAMEL_CASE.fullmatch(text) or (text.isalpha() and _WORD_IN_KEY.search(text)))

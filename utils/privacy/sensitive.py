@@ -1,4 +1,4 @@
-"""What secrets and personal data look like: the rules that privacy.py applies, the most specific first.
+"""What secrets and personal data look like: the rules that masking.py applies, the most specific first.
 
 Every pattern starts where a word starts and has bounded quantifiers, so that the time is linear in the text. Card
 numbers, IBANs, addresses and phone numbers are checked, not only matched. A word starts after anything but an ASCII
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.chatlogs.text import identifiers, phones
+from utils.privacy import identifiers, phones
 
 Check = Callable[[re.Match[str]], bool]
 
