@@ -133,7 +133,7 @@ encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_re
 # %%
 model = trainer = None  # of an earlier run of these cells
 colab.free_memory()
-model = lora.add_adapter(base_models.load_model(base, compute), run)
+model = lora.load(base, compute, run)
 identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
 start = checkpoints.starting_point(run, identity)
 fit = preflight.measure(model, encoded, run, compute, start)

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
     tokenizer = base_models.load_tokenizer(base)
     encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
-    model = lora.add_adapter(base_models.load_model(base, compute), run)
+    model = lora.load(base, compute, run)
     identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
     start = checkpoints.starting_point(run, identity)
     fit = preflight.measure(model, encoded, run, compute, start)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel
@@ -34,7 +35,7 @@ def build(tiny_base, tokenizer, tmp_path):
         values |= {"lora_dropout": 0.0, "warmup_fraction": 0.0, "wandb": "off"}
         run = TrainingSettings(**(values | overrides))
         compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
-        model = lora.add_adapter(base_models.load_model(BaseModel("tiny", str(tiny_base)), compute), run)
+        model = lora.load(BaseModel("tiny", str(tiny_base)), compute, run)
         encoded = [prompts.encode(record, tokenizer) for record in records]
         data = EncodedData(encoded, encoded, len(encoded), 0, 0, 0)
         fit = Fit(run.micro_batch_tokens or 512, False, 1.0, 0.0, 0, 0, 0)
@@ -223,3 +224,10 @@ def test_full_fine_tuning_moves_every_weight_and_needs_unquantised_ones(build):
     assert all(not torch.equal(before[name], tensor) for name, tensor in weights(chat.model).items())
     with pytest.raises(UserError, match="add --quantization none"):
         build([SHORT], method="full", quantization="nf4")
+
+
+def test_full_fine_tuning_starts_from_the_weights_of_the_base(build, tiny_base):
+    """Rounded to the dtype of the arithmetic, it would begin with a worse model."""
+    chat = build([SHORT], method="full", dtype="bfloat16")
+    base = load_file(tiny_base / "model.safetensors")
+    assert all(torch.equal(base[name], tensor) for name, tensor in weights(chat.model).items())

@@ -1,14 +1,29 @@
-"""LoRA on a (quantised) base: which layers, in which dtype."""
+"""What is trained: LoRA on a (quantised) base, which layers and in which dtype, or every weight."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, set_seed
 
+from utils import base_models
+from utils.base_models import BaseModel, Compute
 from utils.console import UserError
 from utils.training import fused_lora, packed_attention
 from utils.training.settings import TrainingSettings
+
+
+def load(base: BaseModel, compute: Compute, settings: TrainingSettings) -> PeftModel | PreTrainedModel:
+    """The base model with what is to be trained. Where that is every weight, they are loaded in float32, whatever the
+    arithmetic: rounded to bfloat16 the training would begin with a worse model than the base.
+
+    Raises UserError as `base_models.load_model` and `add_adapter` do.
+    """
+    if settings.method == "full":
+        compute = replace(compute, dtype=torch.float32)
+    return add_adapter(base_models.load_model(base, compute), settings)
 
 
 def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel | PreTrainedModel:
