@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH_MESSAGES = 20_000
+TRANSACTION_MESSAGES = 400_000  # a transaction keeps what it has inserted in memory, and each one costs a sync
 MEMORY_LIMIT = "192MB"  # what DuckDB keeps in memory; sorting more than that goes over the disk
 FORGOTTEN_AUTHOR = 2**64 - 2  # who "wrote" the gaps that forgotten messages leave; no id of Discord's
 
@@ -136,10 +137,18 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) ->
     """Puts messages and channels into their tables, and counts the messages."""
     rows = _WITHOUT_FORGOTTEN.format(rows=FROM_TABLE) if forgotten(connection) else f"FROM {FROM_TABLE}"
 
+    uncommitted = 0
+
     def insert(batch: pyarrow.Table) -> None:
+        nonlocal uncommitted
         connection.register("batch", batch)
         connection.execute(f"INSERT INTO messages {rows}")
         connection.unregister("batch")
+        uncommitted += batch.num_rows
+        if uncommitted >= TRANSACTION_MESSAGES:
+            connection.commit()
+            connection.begin()
+            uncommitted = 0
 
     read = 0
     newest: dict[int, Export] = {}
