@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def show_examples(answered: Sequence[Answered]) -> None:
 
 def show(evaluation: Evaluation, page: Path) -> None:
     """The verdict first, where the page is last."""
-    console.heading(one_line(report.sentence(evaluation)))
+    console.heading(wrapped(report.sentence(evaluation)))
     console.say(one_line(report.measured_on(evaluation)))
     console.say()
     shown = [each for each in evaluation.comparisons if each.metric in METRICS_SHOWN]
@@ -60,14 +61,23 @@ def show(evaluation: Evaluation, page: Path) -> None:
     if evaluation.unchecked:
         console.say(f"not checked: {len(evaluation.unchecked)}, listed on the page")
     for line in advice.how_to_go_on(evaluation)[:1]:
-        console.say(one_line(f"next    {line}"))
+        console.say(wrapped(f"next    {line}"))
     console.say(f"page    {page}")
 
 
 def one_line(text: str) -> str:
     """The text without line breaks and without what steers a terminal, cut at the width of a screen."""
-    flat = _STEERING.sub("·", re.sub(r"\s*\n\s*", " / ", text.rstrip()))
+    flat = _flat(text)
     return flat if len(flat) <= COLUMNS else f"{flat[: COLUMNS - 1]}…"
+
+
+def wrapped(text: str) -> str:
+    """The text over at most two lines of a screen."""
+    return textwrap.fill(_flat(text), COLUMNS, subsequent_indent=" " * 8, max_lines=2, placeholder=" …")
+
+
+def _flat(text: str) -> str:
+    return _STEERING.sub("·", re.sub(r"\s*\n\s*", " / ", text.rstrip()))
 
 
 def _table(comparisons: Sequence[Comparison], *, compared: bool) -> list[str]:
