@@ -52,7 +52,6 @@ def show(evaluation: Evaluation, page: Path) -> None:
     shown = [each for each in evaluation.comparisons if each.metric in METRICS_SHOWN]
     for line in _table(shown, compared=evaluation.base_name is not None):
         console.say(one_line(line))
-    console.say()
     passed = sum(check.passed for check in evaluation.checks)
     console.say(f"checks  {passed} of {len(evaluation.checks)} passed")
     for warning in report.warnings(evaluation)[:WARNINGS_SHOWN]:
