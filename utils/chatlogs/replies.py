@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from utils.chatlogs.quality import filters
 from utils.chatlogs.reporting.activity import Months, by_month
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
 from utils.chatlogs.storage import channels
+from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.storage.selection import Counts
 from utils.chatlogs.storage.store import FORGOTTEN_AUTHOR
 from utils.chatlogs.text.names import Pseudonyms
@@ -67,14 +68,28 @@ def collect(
         min_reactions=settings.min_reactions,
         pseudonyms=Pseudonyms(people, persona) if settings.names == "pseudonyms" else None,
     )
+    counts, pieces = channels.around(connection, persona.id)
+    harvest = Harvest(counts=counts, masked=writer.masked, months=by_month(connection, persona.id))
+    _add_conversations(harvest, pieces, writer, settings, alone_is_enough=settings.continuations or bool(examples))
+    gone = ready_made.keys_of(people[one] for one in excluded) | ready_made.messages_by(connection, excluded, examples)
+    _add_examples(harvest, examples, gone, writer, settings)
+    harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
+    harvest.replies, dropped = filters.choose(harvest.replies, settings)
+    harvest.dropped.update(dropped)
+    return harvest
+
+
+def _add_conversations(
+    harvest: Harvest, pieces: Iterable[Channel], writer: TurnWriter, settings: PrepareSettings, *, alone_is_enough: bool
+) -> None:
+    """Pairs the messages of each channel, and writes what pairs."""
+    persona = writer.persona
     pairing = PairingSettings(
         session_gap_minutes=settings.session_gap_minutes,
         burst_gap_seconds=settings.burst_gap_seconds,
         max_history_turns=settings.max_history_turns,
         min_confidence=settings.min_confidence,
     )
-    counts, pieces = channels.around(connection, persona.id)
-    harvest = Harvest(counts=counts, masked=writer.masked, months=by_month(connection, persona.id))
     spoken_in: set[int] = set()
     alone_in: set[int] = set()
     continued = 0
@@ -89,7 +104,7 @@ def collect(
             continued += len(exchanges)
         else:
             exchanges, left_out = build_exchanges(messages, persona.id, pairing)
-        left_out.pop("not_own_words", None)  # `select` has counted these by kind
+        left_out.pop("not_own_words", None)  # storage.selection has counted these by kind
         harvest.counts.persona.update(left_out)
         harvest.counts.persona["chat"] -= left_out.total()
         harvest.exchanges += len(exchanges)
@@ -99,19 +114,20 @@ def collect(
                 harvest.dropped[reply] += 1
             else:
                 harvest.replies.append(reply)
-    if spoken_in and spoken_in == alone_in and not (settings.continuations or examples):
+    if spoken_in and spoken_in == alone_in and not alone_is_enough:
         raise UserError(continuations.no_prompts(persona.name))
     harvest.warnings += continuations.warnings(persona.name, len(alone_in), continued)
-    gone = ready_made.keys_of(people[one] for one in excluded) | ready_made.messages_by(connection, excluded, examples)
+
+
+def _add_examples(
+    harvest: Harvest, examples: Sequence[Record], gone: Set[int], writer: TurnWriter, settings: PrepareSettings
+) -> None:
+    """The ready-made examples, without what the people and messages in `gone` said."""
     allowed = ready_made.without(examples, gone)
     harvest.dropped["excluded_author"] += len(examples) - len(allowed)
     harvest.warnings += dialogues.warnings(examples, settings)
-    replies, dropped, masked = dialogues.write(allowed, clean_name(persona.name), settings, writer.pseudonyms)
+    replies, dropped, masked = dialogues.write(allowed, clean_name(writer.persona.name), settings, writer.pseudonyms)
     harvest.replies += replies
     harvest.exchanges += len(examples)
     harvest.dropped.update(dropped)
     harvest.masked.update(masked)
-    harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
-    harvest.replies, dropped = filters.choose(harvest.replies, settings)
-    harvest.dropped.update(dropped)
-    return harvest

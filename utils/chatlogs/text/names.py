@@ -87,7 +87,6 @@ class Pseudonyms:
     """The invented name of everybody but the persona, and where their real names stand in a text."""
 
     def __init__(self, people: Mapping[int, Person], persona: Person):
-        self._persona_id = persona.id
         own = {name.lower() for name in _spellings(persona)}
         others = [person for person in people.values() if person.id != persona.id]
         self._taken = {name.lower() for person in people.values() for name in person.names}
