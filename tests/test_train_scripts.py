@@ -106,6 +106,13 @@ def test_a_killed_run_resumes_to_the_same_weights(arguments, tmp_path, quantizat
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, killed))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert measured(killed) == measured(whole)
+
+
+def measured(folder: Path) -> list[tuple[int, float]]:
+    """Every validation loss that metrics.jsonl holds, with its step: a resumed run measures none a second time."""
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
 
 
 def test_an_unfinished_run_is_neither_overwritten_nor_ignored(arguments, tmp_path):

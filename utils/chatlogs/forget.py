@@ -50,6 +50,7 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
     if settings.dry_run:
         console.say(f"dry run: {found} would leave {path}; nothing was written")
         return
+    outputs.recover(settings.output_dir)
     forgotten = [*ids, *sorted(speakers)] if reading.records else ids
     store.rewrite(path, forgotten, history.encode(replace(reading, records=left_over)))
     console.say(f"removed {found} from {path}")

@@ -6,7 +6,7 @@ import ctypes
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from utils import records
@@ -38,6 +38,18 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def recover(folder: Path) -> None:
+    """Clears up after a run that died: puts back a folder that it had renamed, removes the one that it was making.
+
+    Raises UserError where the folder can't be written.
+    """
+    folder = folder.resolve()
+    try:
+        _recover(folder, PREPARED)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
 def publish(folder: Path, files: Mapping[str, bytes]) -> None:
     """Replaces `files` in `folder`, all of them or none; other files of the folder stay.
 
@@ -54,7 +66,11 @@ def publish(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         _replace(folder, files)
     except OSError as error:
-        raise UserError(f"can't write to {folder}: {error.strerror}; set OUTPUT_DIR, or pass --output-dir") from error
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"can't write to {folder}: {error.strerror}; set OUTPUT_DIR, or pass --output-dir")
 
 
 def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -62,11 +78,8 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             records.write_atomically(folder / name, data)
         return
-    staged, previous = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.previous")
-    if previous.exists() and not folder.exists():
-        previous.rename(folder)
-    for leftover in (staged, previous):
-        _empty(leftover, folder, files)
+    _recover(folder, files)
+    staged, previous = _beside(folder)
     staged.mkdir(parents=True)
     for name, data in files.items():
         with (staged / name).open("wb") as file:
@@ -83,7 +96,20 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         _empty(previous, folder, files)
 
 
-def _empty(old: Path, folder: Path, replaced: Mapping[str, bytes]) -> None:
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where the new files are put together, and where the old ones stand until these are in place."""
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.previous")
+
+
+def _recover(folder: Path, replaced: Container[str]) -> None:
+    staged, previous = _beside(folder)
+    if previous.exists() and not folder.exists():
+        previous.rename(folder)
+    for leftover in (staged, previous):
+        _empty(leftover, folder, replaced)
+
+
+def _empty(old: Path, folder: Path, replaced: Container[str]) -> None:
     """Removes an old folder after moving what is not this stage's into the new one."""
     if not old.exists():
         return

@@ -70,6 +70,7 @@ def train(chat: ChatTrainer, run: TrainingSettings, start: Checkpoint | None) ->
     """
     if start:
         console.say(f"going on from {start.folder}")
+        chat.args.eval_on_start = False  # that was done; another evaluation would count for early stopping
     wandb_run = wandb_runs.start(run) if console.is_main_process() else None
     metrics = Metrics(chat, run.output_dir / "metrics.jsonl", wandb_run)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -37,16 +37,26 @@ class Channel:
     persona_alone: bool = False  # nobody else wrote in the whole channel, as in a data package
 
 
-def infos(connection: duckdb.DuckDBPyConnection) -> dict[int, ChannelInfo]:
-    """Every channel in the order of the ids."""
-    rows = connection.execute("SELECT id, name, guild_id, guild_name, is_thread FROM channels ORDER BY id").fetchall()
+def infos(connection: duckdb.DuckDBPyConnection, excluded_ids: Set[int] = frozenset()) -> dict[int, ChannelInfo]:
+    """Every channel in the order of the ids; a thread that hangs on a message of `excluded_ids` without its title."""
+    rows = connection.execute(
+        """
+        SELECT id, CASE WHEN id IN (SELECT id FROM messages WHERE author_id IN (SELECT unnest($1::UBIGINT[])))
+            THEN '' ELSE name END, guild_id, guild_name, is_thread
+        FROM channels ORDER BY id
+        """,
+        [list(excluded_ids)],
+    ).fetchall()
     return {row[0]: ChannelInfo(*row) for row in rows}
 
 
-def around(connection: duckdb.DuckDBPyConnection, persona_id: int) -> tuple[Counts, Iterator[Channel]]:
+def around(
+    connection: duckdb.DuckDBPyConnection, persona_id: int, excluded_ids: Set[int] = frozenset()
+) -> tuple[Counts, Iterator[Channel]]:
     """How many messages of each kind there are, and those that say what the persona answers, piece by piece.
 
-    A piece holds the stretches around the persona's messages and what those reply to, without commands and empty ones.
+    A piece holds the stretches around the persona's messages and what those reply to, without commands and empty ones; titles
+    of threads that `excluded_ids` started are left out.
     """
     connection.execute(_KINDS)
     counts = Counts()
@@ -56,16 +66,16 @@ def around(connection: duckdb.DuckDBPyConnection, persona_id: int) -> tuple[Coun
         counts.everybody[kind] = everybody
         if own:
             counts.persona[kind] = own
-    return counts, _pieces(connection, persona_id)
+    return counts, _pieces(connection, persona_id, excluded_ids)
 
 
-def _pieces(connection: duckdb.DuckDBPyConnection, persona_id: int) -> Iterator[Channel]:
+def _pieces(connection: duckdb.DuckDBPyConnection, persona_id: int, excluded_ids: Set[int]) -> Iterator[Channel]:
     own = connection.execute(
         f"SELECT channel_id, place FROM kinds WHERE author_id = ? AND NOT is_system AND {_TAKES_PART} "
         "ORDER BY channel_id, place",
         [persona_id],
     ).fetchall()
-    known = infos(connection)
+    known = infos(connection, excluded_ids)
     alone = connection.execute(
         "SELECT channel_id FROM kinds GROUP BY channel_id HAVING bool_and(author_id = ?)", [persona_id]
     ).fetchall()

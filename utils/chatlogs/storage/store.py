@@ -11,6 +11,7 @@ then takes the old one's place, so a run that dies leaves the old store whole. A
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -55,6 +56,12 @@ _WITHOUT_FORGOTTEN = f"""
         CASE WHEN gone THEN [] ELSE mentions END AS mentions,
         CASE WHEN gone THEN 'forgotten' ELSE form END AS form)
     FROM (SELECT *, id IN (FROM forgotten) OR author_id IN (FROM forgotten) AS gone FROM {{rows}})
+"""
+# A thread has the id of the message that it was started from, and its title are words of whoever wrote that.
+_WITHOUT_FORGOTTEN_TITLES = """
+    SELECT * REPLACE (
+        CASE WHEN id IN (SELECT id FROM messages WHERE form = 'forgotten') THEN '' ELSE name END AS name)
+    FROM {rows}
 """
 
 
@@ -106,6 +113,12 @@ def rebuilt(path: Path, forgotten_ids: Sequence[int] = ()) -> Iterator[duckdb.Du
 def _remove(staged: Path) -> None:
     for leftover in (staged, staged.with_name(staged.name + ".wal")):
         leftover.unlink(missing_ok=True)
+    _remove_spilled(staged)
+
+
+def _remove_spilled(path: Path) -> None:
+    """What DuckDB put on the disk while it sorted: a run that is killed leaves it there, messages and all."""
+    shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
 
 
 def create(connection: duckdb.DuckDBPyConnection, forgotten_ids: Sequence[int] = ()) -> None:
@@ -168,7 +181,8 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) ->
             inserted.result()
     infos = [astuple(newest[channel_id].channel) for channel_id in sorted(newest)]
     if infos:  # a source of ready-made examples has no channel
-        connection.executemany("INSERT INTO channels VALUES (?, ?, ?, ?, ?)", infos)
+        new = "(VALUES (?, ?, ?, ?, ?)) AS new (id, name, guild_id, guild_name, is_thread)"
+        connection.executemany("INSERT INTO channels " + _WITHOUT_FORGOTTEN_TITLES.format(rows=new), infos)
     return read
 
 
@@ -196,9 +210,10 @@ def rewrite(path: Path, ids: Sequence[int], found: str) -> None:
     with rebuilt(path, ids) as connection:
         connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
         connection.execute("INSERT INTO messages " + _WITHOUT_FORGOTTEN.format(rows="old.messages"))
-        connection.execute("INSERT INTO channels FROM old.channels")
+        connection.execute("INSERT INTO channels " + _WITHOUT_FORGOTTEN_TITLES.format(rows="old.channels"))
         connection.execute("INSERT INTO reading SELECT * REPLACE (? AS found) FROM old.reading", [found])
         connection.execute("DETACH old")
+    _remove_spilled(path)
 
 
 def _quoted(path: Path) -> str:
