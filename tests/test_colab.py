@@ -428,15 +428,10 @@ def test_a_script_that_stops_stops_the_notebook(tmp_path, capsys):
     assert capsys.readouterr().out == "soup ☕\n" * 3
 
 
-def test_the_zip_holds_no_message_and_no_checkpoint(tmp_path):
-    adapter = tmp_path / "adapter"
-    (adapter / "checkpoints/checkpoint-2").mkdir(parents=True)
-    for name in (
-        "adapter_model.safetensors",
-        "training.json",
-        "evaluation.html",
-        "checkpoints/checkpoint-2/optimizer.pt",
-    ):
-        (adapter / name).write_text("x")
-    with zipfile.ZipFile(colab.pack(adapter)) as archive:
-        assert sorted(archive.namelist()) == ["adapter/adapter_model.safetensors", "adapter/training.json"]
+def test_the_zip_holds_no_message_and_no_checkpoint(adapter_folder):
+    left = {path.name for path in adapter_folder.iterdir()}
+    (adapter_folder / "checkpoints").mkdir()
+    for name in ("evaluation.html", "evaluation.json", "saved-chat.jsonl", "notes", "checkpoints/optimizer.pt"):
+        (adapter_folder / name).write_text("x")
+    with zipfile.ZipFile(colab.pack(adapter_folder)) as archive:
+        assert set(archive.namelist()) == {f"adapter/{name}" for name in left | {"evaluation.json"}}

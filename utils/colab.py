@@ -28,6 +28,7 @@ DRIVE = Path("/content/drive")
 UPLOAD = "upload"  # as SOURCE: ask for files in the browser
 PUBLISHED_GPU_GIB = 8  # what the published TinyLlama settings ask for
 PAGE_HEIGHT_PX = 720
+WITHOUT_MESSAGES = ("README.md", "training.json", "metrics.jsonl", "training.png", "evaluation.json")
 CELL_COLUMNS = 120  # without a terminal, tables are cut at 80
 
 
@@ -213,14 +214,19 @@ def download(path: Path) -> None:
 
 
 def pack(adapter: Path) -> Path:
-    """Zips an adapter's folder, beside it: adapter, tokenizer, manifest, model card, curves, figures; not the
-    checkpoints, and not evaluation.html, which holds messages."""
-    from utils import records
+    """Zips what a training left in an adapter's folder and what was measured, beside it; nothing else that lies there,
+    since checkpoints are large, and evaluation.html and saved chats hold messages.
 
+    Raises UserError as `manifests.read` does.
+    """
+    from utils import manifests, records
+
+    manifest = manifests.read(adapter)
+    names = sorted({*(manifest.sha256 if manifest else ()), *WITHOUT_MESSAGES})
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(adapter.iterdir()):
-            if path.is_file() and not path.name.startswith(".") and path.suffix != ".html":
+        for path in (adapter / name for name in names):
+            if path.is_file():
                 archive.write(path, f"{adapter.name}/{path.name}")
     target = adapter.with_name(f"{adapter.name}.zip")
     records.write_atomically(target, content.getvalue())

@@ -55,8 +55,8 @@ def around(
 ) -> tuple[Counts, Iterator[Channel]]:
     """How many messages of each kind there are, and those that say what the persona answers, piece by piece.
 
-    A piece holds the stretches around the persona's messages and what those reply to, without commands and empty ones; titles
-    of threads that `excluded_ids` started are left out.
+    A piece holds the stretches around the persona's messages and what those reply to, without commands and empty ones.
+    Threads that `excluded_ids` started come without their titles.
     """
     connection.execute(_KINDS)
     counts = Counts()
