@@ -49,6 +49,14 @@ def test_a_pseudonym_is_a_readable_name_of_its_own_and_always_the_same(names):
     assert real.isdisjoint(name.lower() for name in given)
 
 
+def test_a_first_name_and_a_surname_alone_are_names_too():
+    people = {1: person(1, "rohan"), 2: person(2, "ak", "Ana Kowal"), 3: person(3, "nn", "the Night Watch")}
+    names = Pseudonyms(people, people[1])
+    ana = names.name(2)
+    assert names.replace("ana? Kowal! ask KOWAL") == f"{ana.lower()}? {ana}! ask {ana.upper()}"
+    assert names.replace("a watch in the night") == "a watch in the night"
+
+
 def test_many_people_get_names_of_their_own():
     people = {number: person(number, f"user{number}") for number in range(20_000)}
     assert len(set(Pseudonyms(people, people[0]).all)) == 19_999

@@ -6,6 +6,7 @@ import pytest
 
 from tests.chatlogs import stored
 from utils.chatlogs.message import Message
+from utils.chatlogs.sources.export import ChannelInfo, Export
 from utils.chatlogs.storage import channels, selection
 
 
@@ -87,3 +88,13 @@ def test_a_channel_of_the_persona_alone_is_known_as_such():
     assert next(pieces).persona_alone
     _, pieces = channels.around(stored.in_channel([say(1, 1, "a"), say(2, 2, "")]), persona_id=1)
     assert not next(pieces).persona_alone
+
+
+def test_a_thread_that_an_excluded_author_started_comes_without_its_title():
+    thread = Message(8, 7, 8000, 1, "x", "yes")
+    room = Export(ChannelInfo(500, "room"), [say(7, 2, "is soup a drink?")])
+    connection = stored.in_memory([room, Export(ChannelInfo(7, "is soup a drink?", is_thread=True), [thread])])
+    assert [info.name for info in channels.infos(connection).values()] == ["is soup a drink?", "room"]
+    assert [info.name for info in channels.infos(connection, {2}).values()] == ["", "room"]
+    _, pieces = channels.around(connection, persona_id=1, excluded_ids={2})
+    assert [piece.info.name for piece in pieces] == [""]

@@ -90,6 +90,7 @@ def test_planted_values_do_not_survive(kind):
         ("bob:hunter2@example.org", "[credentials]@example.org"),
         ("DISCORD_TOKEN=abc123def456", "DISCORD_TOKEN=[password]"),
         ("the password is hunter2000", "the password is [password]"),
+        ("my password is hunter2", "my password is [password]"),
         ("ana (at) example (dot) org", "[email]"),
         ("ana at example dot org", "[email]"),
         ("mail ana@example.org, or dale@example.org.", "mail [email], or [email]."),

@@ -72,6 +72,7 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
     _, left = _last_settings(settings.output_dir)
     console.say(f"{records - left:,} of {records:,} records left the prepared files; train again with the rest")
     console.say("the exports themselves still hold the messages; they stay forgotten when the exports are read again")
+    console.say("adapters trained before, their evaluation.html and copies with canaries are as they were: delete them")
 
 
 def _ids(settings: PrepareSettings) -> list[int]:

@@ -61,14 +61,14 @@ def collect(
         people=people,
         persona=persona,
         system_prompt=settings.system_prompt or default_system_prompt(clean_name(persona.name)),
-        channel_names={info.id: clean_name(info.name) for info in channels.infos(connection).values()},
+        channel_names={info.id: clean_name(info.name) for info in channels.infos(connection, excluded).values()},
         excluded_ids=excluded | {FORGOTTEN_AUTHOR},
         min_reply_words=settings.min_reply_words,
         max_reply_characters=settings.max_reply_characters,
         min_reactions=settings.min_reactions,
         pseudonyms=Pseudonyms(people, persona) if settings.names == "pseudonyms" else None,
     )
-    counts, pieces = channels.around(connection, persona.id)
+    counts, pieces = channels.around(connection, persona.id, excluded)
     harvest = Harvest(counts=counts, masked=writer.masked, months=by_month(connection, persona.id))
     _add_conversations(harvest, pieces, writer, settings, alone_is_enough=settings.continuations or bool(examples))
     gone = ready_made.keys_of(people[one] for one in excluded) | ready_made.messages_by(connection, excluded, examples)

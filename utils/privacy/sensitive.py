@@ -141,7 +141,7 @@ RULES = (
         "password",
         "pass pwd secret token key",
         rf"(?i:((?<![A-Za-z0-9]){_SECRET_NAME}\b"
-        r"[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3})[\"']?([^\s\"',;]{8,200}))",
+        r"[\"']?\s{0,3}(?:[:=]|\bis\b)\s{0,3})[\"']?([^\s\"',;]{6,200}))",
         replacement=r"\1[password]",
         check=identifiers.is_password,
         across_lines=False,

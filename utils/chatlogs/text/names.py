@@ -152,10 +152,12 @@ class Pseudonyms:
 
 
 def _spellings(person: Person) -> list[str]:
-    """The names as people write them: without the signs around, and the first word of several."""
+    """The names as people write them: without the signs around, the first word of several, and a surname alone."""
     whole = [_EDGES.sub("", name) for name in person.names if name != MANY_PEOPLE]
-    first = [name.split()[0] for name in whole if " " in name]
-    return [name for name in dict.fromkeys([*whole, *(_EDGES.sub("", name) for name in first)]) if name]
+    words = [name.split() for name in whole if " " in name]
+    surnames = [name[1] for name in words if len(name) == 2 and all(word[0].isupper() for word in name)]
+    parts = [_EDGES.sub("", part) for part in [*(name[0] for name in words), *surnames]]
+    return [name for name in dict.fromkeys([*whole, *parts]) if name]
 
 
 def _is_meant(text: str, start: int, end: int) -> bool:
