@@ -132,6 +132,22 @@ def test_a_full_fine_tune_becomes_gguf_and_ollama(export, whole_model, tiny_base
     assert "every weight trained" in (folder / "README.md").read_text()
 
 
+def test_a_full_fine_tune_is_never_rounded_to_float16_on_the_way(export, whole_model, monkeypatch):
+    """Its steps are as small as that rounding."""
+    converted = {}
+    write = gguf_file.write
+
+    def look_and_write(folder: Path, *rest) -> None:
+        converted.update(load_file(folder / "model.safetensors"))
+        write(folder, *rest)
+
+    monkeypatch.setattr(gguf_file, "write", look_and_write)
+    assert export("gguf", "--adapter", str(whole_model))[0] == 0
+    trained = load_file(whole_model / "model.safetensors")
+    assert trained.keys() == converted.keys()
+    assert all(torch.equal(trained[name], tensor) for name, tensor in converted.items())
+
+
 def test_a_whole_model_that_can_not_be_exported(refused, whole_model, tiny_base):
     chosen = ("--adapter", str(whole_model))
     assert refused("merged", *chosen) == (
@@ -216,7 +232,7 @@ def test_weights_that_float16_can_not_hold(refused, adapter_folder, tiny_base, t
     save_file(weights, huge / "model.safetensors", metadata={"format": "pt"})
     (adapter_folder / "training.json").unlink()
     assert refused("merged", "--base-model", str(huge)) == (
-        "model.embed_tokens.weight has values that float16 can't hold; this model can't be merged into float16"
+        "model.embed_tokens.weight has values that float16 can't hold; this model can't be exported"
     )
 
 
@@ -228,6 +244,13 @@ def test_ctrl_c_in_the_middle_leaves_nothing(export, tmp_path, monkeypatch):
     monkeypatch.setattr(merged, "load", interrupted)
     assert export("merged")[0] == 130
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_place_that_can_not_be_written(refused, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    assert "/taken/export: Not a directory; name another with --output-dir" in refused(
+        "merged", "--output-dir", str(tmp_path / "taken/export")
+    )
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(refused, monkeypatch):

@@ -51,15 +51,18 @@ def main(argv: list[str] | None = None) -> None:
 
     weights = sum(parameter.numel() for parameter in model.parameters())
     kind = wanted.gguf_type
-    bytes_per_weight = 2 if wanted.to == "merged" else 2 + gguf_file.BYTES_PER_WEIGHT[kind]
+    # Rounding to float16 would take away much of what full fine-tuning changed: its steps are as small as that rounding.
+    dtype = torch.float16 if trained.adapter else torch.float32
+    bytes_per_weight = dtype.itemsize + (0 if wanted.to == "merged" else gguf_file.BYTES_PER_WEIGHT[kind])
     with staging.staged(wanted.destination, int(weights * bytes_per_weight) + TEXT_BYTES) as folder:
         exported = {}
         model_folder = folder if wanted.to == "merged" else folder / "merged"
-        merged.write(model, tokenizer, model_folder)
+        merged.write(model, tokenizer, model_folder, dtype)
         del model
         gc.collect()
-        exported["float16"] = held_out.mean_nll(merged.load(model_folder, compute), encoded, "float16")
-        held_out.check("float16", exported["float16"], full_precision)
+        if dtype == torch.float16:
+            exported["float16"] = held_out.mean_nll(merged.load(model_folder, compute), encoded, "float16")
+            held_out.check("float16", exported["float16"], full_precision)
         if wanted.to != "merged":
             gguf_file.write(model_folder, tokenizer, folder / "model.gguf", kind)
             shutil.rmtree(model_folder)

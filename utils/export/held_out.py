@@ -22,6 +22,7 @@ from utils.records import Record
 # about three standard errors of a mean over 30 tokens. Rows in a wrong order or a lost adapter cost tenths of a nat.
 TOLERANCE_NATS = {"float16": 0.005, "f16": 0.005, "q8_0": 0.03}
 
+HINTS = {"f16": "; float16 rounds small updates away, which --gguf-type q8_0 keeps on average"}
 FORMS = {"float16": "float16 safetensors", "f16": "GGUF f16", "q8_0": "GGUF q8_0"}
 
 # Above this many nats per token the change from the quantised base of the training is worth a warning: 2% perplexity.
@@ -73,7 +74,7 @@ def check(form: str, exported: float, full_precision: float) -> None:
         raise UserError(
             f"the export as {FORMS[form]} is not the model that it was made from: {exported:.4f} nats a token on"
             f" held-out replies, {full_precision:.4f} before, and {TOLERANCE_NATS[form]} are allowed between them;"
-            " nothing was written"
+            f" nothing was written{HINTS.get(form, '')}"
         )
 
 

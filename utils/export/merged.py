@@ -1,5 +1,5 @@
-"""One model out of base and adapter: float16 safetensors with tokenizer, chat template and generation settings. A model
-that is whole already is only rounded."""
+"""One model out of base and adapter: safetensors with tokenizer, chat template and generation settings. A model that is
+whole already is only written."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from utils.base_models import Compute
 from utils.console import UserError
 
 
-def write(model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Merges a float32 model on an unquantised base in place, rounds once to float16, and saves it into `folder`.
+def write(
+    model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype
+) -> None:
+    """Merges a float32 model on an unquantised base in place, rounds once to `dtype`, and saves it into `folder`.
 
     Merging onto a quantised base would quantise the update away with it; in float32 only the last step rounds.
 
-    Raises UserError when the merged weights are not finite, in float32 or in float16.
+    Raises UserError when the merged weights are not finite, in float32 or in `dtype`.
     """
     try:
         merged = model.merge_and_unload(safe_merge=True) if isinstance(model, PeftModel) else model
     except ValueError as error:  # what peft raises for NaN
         raise UserError(f"the adapter can't be merged: {' '.join(str(error).split())[:200]}") from error
-    merged = merged.half()
+    merged = merged.to(dtype)
     broken = [name for name, weight in merged.named_parameters() if not weight.isfinite().all()]
     if broken:
-        raise UserError(f"{broken[0]} has values that float16 can't hold; this model can't be merged into float16")
+        raise UserError(f"{broken[0]} has values that {str(dtype)[6:]} can't hold; this model can't be exported")
     merged.config.use_cache = True
     merged.generation_config = generation_settings(tokenizer)
     merged.save_pretrained(folder)
