@@ -33,6 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     resolved = settings.resolve(PrepareSettings, globals(), argv)
     chosen = resolved.values
     settings.show(resolved)
+
+    from utils.chatlogs import outputs
+
+    outputs.check_folder(chosen)
     if chosen.forget:
         from utils.chatlogs import forget
 

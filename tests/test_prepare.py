@@ -109,6 +109,27 @@ def test_an_output_folder_that_is_a_file_is_one_line(export, tmp_path):
     assert (tmp_path / "out").read_text() == "x"
 
 
+@pytest.mark.parametrize("name", ["loop", "n" * 300])
+def test_an_output_folder_that_can_not_be_is_one_line(export, tmp_path, name):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=r"can't write to .*; set OUTPUT_DIR, or pass --output-dir"):
+        prepare(export, tmp_path / name)
+
+
+@pytest.mark.parametrize("output", [".", "..", "/", "raw", "raw/prepared", "link/prepared"])
+def test_an_output_folder_among_other_things_is_refused(export, tmp_path, monkeypatch, output):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/raw").symlink_to(export)
+    (tmp_path / "work/link").symlink_to(export)
+    monkeypatch.chdir(tmp_path / "work")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        UserError, match=r"is the folder that you are in|lies in the source .*, so its records would be"
+    ):
+        prepare("raw", Path(output))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_truncated_part_is_warned_of_and_reported(export, tmp_path, capsys):
     whole = next(export.iterdir()).read_bytes()
     (export / "S - c - bench [500] [part 2].json").write_bytes(whole[:-700])

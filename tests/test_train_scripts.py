@@ -146,6 +146,11 @@ def test_resuming_with_other_data_is_refused(arguments, data_dir):
         (["--base-model", "./nowhere"], r"no base model in nowhere: it has no config.json"),
         (["--base-model", "some/model"], r"can't be reached for some/model; use --base-model starter"),
         (["--learning-rte", "1"], r"unknown setting --learning-rte; did you mean --learning-rate\?"),
+        (
+            ["--output-dir", "."],
+            r"\. is the folder that you are in, or one above it, .*; name .* with --output-dir",
+        ),
+        (["--seed", str(2**32)], r"--seed: expected `int` <= 4294967295, not 4294967296"),
     ],
 )
 def test_mistakes_are_one_line(arguments, flags, message, tmp_path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -20,9 +23,26 @@ from rich.progress import (
 )
 from rich.table import Table
 
-# A notebook gets plain lines: rich would make each a page of its own, and Jupyter claims to be a terminal in colour.
-out = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=sys.stdout.isatty())
-err = Console(soft_wrap=True, highlight=False, force_jupyter=False, force_terminal=sys.stderr.isatty(), stderr=True)
+# Chat text and names may hold what would steer a terminal or turn its text around.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class _Lines(Console):
+    """A notebook gets plain lines: rich would make each a page of its own, and Jupyter claims to be a terminal in
+    colour."""
+
+    def __init__(self, stream: TextIO | None, **options: Any):
+        terminal = stream is not None and stream.isatty()  # a process may be started without streams
+        super().__init__(highlight=False, emoji=False, force_jupyter=False, force_terminal=terminal, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more, as after `| head` or a `tee` that Ctrl-C stopped: the work goes on in silence, where
+        rich would end it."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+out = _Lines(sys.stdout, soft_wrap=True)
+err = _Lines(sys.stderr, soft_wrap=True, stderr=True)
 
 
 class UserError(Exception):
@@ -35,19 +55,28 @@ class UserError(Exception):
 
 def run(main: Callable[[], object]) -> None:
     """Runs a script's `main`: a UserError ends in one line on stderr and exit code 2, a bug keeps its traceback."""
+    _show_any_text()
     try:
         main()
     except UserError as error:
-        print(_error_line(error), file=sys.stderr)
+        err.print(_error_line(error), markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C", file=sys.stderr)
+        err.print("stopped by Ctrl-C", markup=False)
         sys.exit(130)
 
 
 def run_cells() -> None:
     """From here on does for a script of cells, which has no `main`, what `run` does for the others."""
+    _show_any_text()
     sys.excepthook = _end_script
+
+
+def _show_any_text() -> None:
+    """A stream that has no emoji, such as a file on Windows, gets their numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end_script(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -88,17 +117,21 @@ def say(text: str = "", *, above: Progress | None = None) -> None:
     line must go `above` it, through the bar's own console, or it lands in the middle of the bar."""
     if is_main_process():
         target = out if above is None or above.disable else above.console
-        target.print(text, markup=False, emoji=False)
+        target.print(_harmless(text), markup=False, emoji=False)
 
 
 def heading(text: str) -> None:
     if is_main_process():
-        out.print(f"\n{text}", style="bold", markup=False)
+        out.print(f"\n{_harmless(text)}", style="bold", markup=False)
 
 
 def warn(text: str) -> None:
     if is_main_process():
-        err.print(f"warning: {text}", style="yellow", markup=False, emoji=False)
+        err.print(f"warning: {_harmless(text)}", style="yellow", markup=False)
+
+
+def _harmless(text: str) -> str:
+    return _STEERING.sub("·", text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> None:
@@ -107,8 +140,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: 
     for index, name in enumerate(columns):
         grid.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(str(cell)) for cell in row))
-    Console(highlight=False, emoji=False, force_jupyter=False, force_terminal=out.is_terminal).print(grid)
+        grid.add_row(*(escape(_harmless(str(cell))) for cell in row))
+    _Lines(sys.stdout).print(grid)
 
 
 def escape(text: str) -> str:

@@ -122,11 +122,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         choices = _choices(hint)
         if choices:
             raise UserError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}") from None
-        raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {value!r}") from None
+        quotes = "; put it in quotes" if "`str" in str(error) and type(value) is int else ""
+        raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {value!r}{quotes}") from None
 
 
 def _to_path(wanted: type, value: Any) -> Any:
-    if wanted is Path and isinstance(value, str | Path):
+    if wanted is Path and isinstance(value, str | Path) and value != "":
         return Path(value)
     raise msgspec.ValidationError(f"Expected `{wanted.__name__.lower()}`")
 
@@ -172,11 +173,24 @@ def _parse_flags(
         argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({default}, {origin})")
         fields.append((name, Annotated[_plain(hint), argument], dataclasses.field(default=default)))
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
+    _refuse_empty_paths(hints, argv)
     with on_parse_error(one_line):
         parsed = tyro.cli(command, args=argv, description=(description or "").strip())
     given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}
     return {name: getattr(parsed, name) for name in values if name in given}
+
+
+def _refuse_empty_paths(hints: Mapping[str, Any], argv: Sequence[str]) -> None:
+    """To pathlib an empty path is the current folder; from a shell it is a variable that was never set."""
+    flag = ""
+    for argument in argv:
+        if argument.startswith("--"):
+            flag, _, argument = argument.partition("=")
+            argument = argument if _ else flag
+        hint = _plain(hints.get(flag.lstrip("-").replace("-", "_")))
+        if argument == "" and (hint is Path or Path in typing.get_args(hint)):
+            raise UserError(f"{flag}: expected `path`, not ''")
 
 
 def _flag(event: Any) -> str:

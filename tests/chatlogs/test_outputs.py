@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,6 +33,28 @@ def test_files_are_replaced_and_others_stay(folder):
     (folder / "sub").rmdir()
     assert contents(folder) == {**NEW, "notes.txt": b"mine"}
     assert [path.name for path in folder.parent.iterdir()] == ["processed"]
+
+
+def test_two_runs_put_their_files_in_place_one_after_the_other(folder, monkeypatch):
+    monkeypatch.setattr(outputs, "_replace", slowly := Slowly(outputs._replace))
+    with ThreadPoolExecutor() as runs:
+        list(runs.map(lambda files: outputs.publish(folder, files), [OLD, NEW, OLD, NEW]))
+    assert slowly.at_once == 1 and contents(folder) in (OLD, NEW)
+    assert [path.name for path in folder.parent.iterdir()] == ["processed"]
+
+
+class Slowly:
+    """Counts how many calls there are at once, at most."""
+
+    def __init__(self, function):
+        self.function, self.now, self.at_once = function, 0, 0
+
+    def __call__(self, *arguments):
+        self.now += 1
+        self.at_once = max(self.at_once, self.now)
+        time.sleep(0.05)
+        self.function(*arguments)
+        self.now -= 1
 
 
 @pytest.mark.parametrize("dies_in", ["open", "rename", "rmtree"])

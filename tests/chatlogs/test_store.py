@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -134,6 +135,23 @@ def test_a_reader_that_fails_leaves_the_old_store(raw, monkeypatch):
     with pytest.raises(UserError, match="no export could be read"):
         prepare(raw)
     assert path.read_bytes() == before and not list(raw.parent.glob(".*"))
+
+
+def test_two_runs_do_not_make_one_store(raw):
+    with store.rebuilt(raw.parent / "out.duckdb") as connection:
+        store.fill(connection, [])
+        with pytest.raises(UserError, match=r"another run is writing .*out\.duckdb; wait until it is done"):
+            prepare(raw)
+    assert not list(raw.parent.glob(".*"))
+
+
+def test_ctrl_c_in_a_query_is_ctrl_c(raw):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        history.opened(raw.parent / "out.duckdb", raw) as (connection, _),
+    ):
+        threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT)).start()
+        connection.execute("SELECT sum(hash(a.range)) FROM range(10000000) a, range(100000) b").fetchall()
 
 
 ENDLESS = """

@@ -89,3 +89,9 @@ def test_the_card_says_how_to_load_it(save, method):
     assert ("PeftModel" in card) is (method == "lora")
     assert ("every weight trained" in card) is (method == "full")
     assert json.loads((folder / "training.json").read_text())["settings"]["method"] == method
+
+
+def test_the_next_command_can_be_pasted(capsys):
+    run = TrainingSettings(output_dir=Path("my models/räumchen"))
+    artifacts.report(run, {"peak_memory_mib": 1})
+    assert capsys.readouterr().out.endswith("--adapter 'my models/räumchen'\n")

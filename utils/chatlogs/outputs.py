@@ -9,7 +9,7 @@ import sys
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-from utils import records
+from utils import output_folders, records
 from utils.chatlogs.quality.split import Split
 from utils.chatlogs.settings import PrepareSettings
 from utils.console import UserError
@@ -17,6 +17,20 @@ from utils.console import UserError
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 PREPARED = ("train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "report.html")
+
+
+def check_folder(settings: PrepareSettings) -> None:
+    """Raises UserError, before anything is read, where OUTPUT_DIR can't take the prepared files, or where the next run
+    would read them as ready-made examples."""
+    folder = Path(os.path.realpath(settings.output_dir))
+    _refuse_file(folder)
+    output_folders.refuse_working_folder(settings.output_dir)
+    for source in () if settings.forget else settings.source:
+        if folder.is_relative_to(os.path.realpath(source)):
+            raise UserError(
+                f"{settings.output_dir} lies in the source {source}, so its records would be read as examples the next"
+                " time; name a folder outside with --output-dir"
+            )
 
 
 def store_path(settings: PrepareSettings) -> Path:
@@ -61,12 +75,23 @@ def publish(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises UserError where the folder can't be written.
     """
     folder = folder.resolve()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"can't write to {folder}: it is a file, not a folder; set OUTPUT_DIR, or pass --output-dir")
+    _refuse_file(folder)
     try:
-        _replace(folder, files)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with output_folders.claimed(folder, wait_s=60):
+            _replace(folder, files)
     except OSError as error:
         raise _not_writable(folder, error) from error
+
+
+def _refuse_file(folder: Path) -> None:
+    try:
+        occupied = folder.exists() and not folder.is_dir()
+    except OSError as error:  # a name that is too long
+        raise _not_writable(folder, error) from error
+    if occupied or folder.is_symlink():
+        kind = "a link that leads nowhere" if folder.is_symlink() else "a file, not a folder"
+        raise UserError(f"can't write to {folder}: it is {kind}; set OUTPUT_DIR, or pass --output-dir")
 
 
 def _not_writable(folder: Path, error: OSError) -> UserError:

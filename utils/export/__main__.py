@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
 
     weights = sum(parameter.numel() for parameter in model.parameters())
     kind = wanted.gguf_type
-    # Rounding to float16 would take away much of what full fine-tuning changed: its steps are as small as that rounding.
+    # Float16 would take away much of what full fine-tuning changed: its steps are as small as that rounding.
     dtype = torch.float16 if trained.adapter else torch.float32
     bytes_per_weight = dtype.itemsize + (0 if wanted.to == "merged" else gguf_file.BYTES_PER_WEIGHT[kind])
     with staging.staged(wanted.destination, int(weights * bytes_per_weight) + TEXT_BYTES) as folder:

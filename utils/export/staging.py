@@ -27,18 +27,21 @@ def check_destination(destination: Path, overwrite: bool) -> None:
 def staged(destination: Path, needed_bytes: int) -> Iterator[Path]:
     """A folder to write into, beside `destination`; it takes that name when the block ends well, and goes if not.
 
-    Raises UserError when the disk has less than `needed_bytes` free.
+    Raises UserError when nothing can be written there, or the disk has less than `needed_bytes` free.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
     staging = destination.with_name(f".{destination.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"can't write {destination}: {error.strerror}; name another with --output-dir") from error
     free_bytes = shutil.disk_usage(destination.parent).free
     if free_bytes < needed_bytes:
+        staging.rmdir()
         raise UserError(
             f"the export needs {needed_bytes / 1e9:.1f} GB beside {destination}, and {free_bytes / 1e9:.1f} GB are"
             " free; make room, or name a folder on another disk with --output-dir"
         )
-    staging.mkdir()
     try:
         yield staging
         for path in staging.rglob("*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shlex
 import shutil
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import base_models, console, manifests, model_cards, records, settings
+from utils import base_models, console, manifests, model_cards, output_folders, records, settings
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
 from utils.training import checkpoints
@@ -37,8 +38,9 @@ def fingerprints(
 ) -> dict[str, str]:
     """Everything that decides the weights, by name, as short text: a resumed run must agree in all of it.
 
-    Raises UserError when the run would write over the base that it starts from.
+    Raises UserError when the run would write over the base that it starts from, or into the folder that one is in.
     """
+    output_folders.refuse_working_folder(run.output_dir)
     if Path(base.path).is_dir() and run.output_dir.resolve() == Path(base.path).resolve():
         raise UserError(f"{run.output_dir} is the base model's own folder; name another with --output-dir")
     decisive = {name: str(value) for name, value in settings.to_dict(run).items() if name not in FREE_TO_CHANGE}
@@ -198,4 +200,4 @@ def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     console.say(f"peak memory            {results['peak_memory_mib']:,} MiB")
     what = "model and tokenizer" if run.method == "full" else "adapter and tokenizer"
     console.say(f"{what:<23}{run.output_dir}")
-    console.say(f"next                   python test_model_loading.py --adapter {run.output_dir}")
+    console.say(f"next                   python test_model_loading.py --adapter {shlex.quote(str(run.output_dir))}")

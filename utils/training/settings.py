@@ -70,7 +70,7 @@ class TrainingSettings:
     gradient_checkpointing: Annotated[
         bool | None, Meta(description="Recompute activations: slower, far less memory; none does so when it must.")
     ] = None
-    seed: Annotated[int, Meta(ge=0, description="Fixes data order, LoRA's start and dropout.")] = 42
+    seed: Annotated[int, Meta(ge=0, lt=2**32, description="Fixes data order, LoRA's start and dropout.")] = 42
 
     evaluations: Annotated[int, Meta(ge=1, description="Validation perplexity so often, evenly, and once before.")] = 4
     evaluation_records: Annotated[

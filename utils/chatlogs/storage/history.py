@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
+def _ctrl_c() -> Iterator[None]:
+    """DuckDB ends a query on Ctrl-C with an error of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
+@contextmanager
 def opened(
     path: Path, source: Path | Sequence[Path] | None, *, write: bool = True
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Reading]]:
@@ -34,6 +45,7 @@ def opened(
     """
     mark = fingerprint(source) if source is not None else None
     with ExitStack() as closing:
+        closing.enter_context(_ctrl_c())
         forgotten: list[int] = []
         if path.exists():
             connection = closing.enter_context(store.connect(path, read_only=True))

@@ -19,6 +19,7 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils import output_folders
 from utils.chatlogs.sources.export import Export
 from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, to_table
 from utils.console import UserError
@@ -89,14 +90,23 @@ def _first_line(error: Exception) -> str:
 def rebuilt(path: Path, forgotten_ids: Sequence[int] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty store, which takes the place of the one at `path` when the block ends well.
 
-    Raises UserError where the folder can't be written.
+    Raises UserError where the folder can't be written, or another run is making the same store.
     """
-    staged = path.with_name(f".{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    with output_folders.claimed(path), _rebuilt(path, forgotten_ids) as connection:
+        yield connection
+
+
+@contextmanager
+def _rebuilt(path: Path, forgotten_ids: Sequence[int]) -> Iterator[duckdb.DuckDBPyConnection]:
+    staged = path.with_name(f".{path.name}.new")
+    try:
         _remove(staged)
     except OSError as error:
-        raise UserError(f"can't write {path}: {error.strerror}; set STORE, or pass --store") from error
+        raise _not_writable(path, error) from error
     connection = connect(staged)
     try:
         create(connection, forgotten_ids)
@@ -108,6 +118,10 @@ def rebuilt(path: Path, forgotten_ids: Sequence[int] = ()) -> Iterator[duckdb.Du
     finally:
         connection.close()
         _remove(staged)
+
+
+def _not_writable(path: Path, error: OSError) -> UserError:
+    return UserError(f"can't write {path}: {error.strerror}; set STORE, or pass --store")
 
 
 def _remove(staged: Path) -> None:

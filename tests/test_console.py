@@ -1,0 +1,75 @@
+"""What reaches the terminal, whatever is printed and whoever listens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils import console
+
+ROOT = Path(__file__).parents[1]
+WORK = """
+import pathlib, sys
+from utils import console
+
+def main():
+    for number in range(20_000):
+        console.say(f"line {number} 🎉")
+    console.warn("🎉")
+    console.table(["🎉"], [["🎉"]])
+    pathlib.Path(sys.argv[1]).write_text("done")
+    raise console.UserError("🎉")
+
+console.run(main)
+"""
+
+
+def work(file: Path, shell: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs WORK as `shell` says, and returns what became of it."""
+    return subprocess.run(
+        ["bash", "-c", shell, "bash", sys.executable, "-c", WORK, str(file)],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize(
+    "shell",
+    [
+        '"$@" | head -1; exit ${PIPESTATUS[0]}',
+        '"$@" 2>&1 | head -1; exit ${PIPESTATUS[0]}',
+        '"$@" >&-',
+        '"$@" >&- 2>&- <&-',
+    ],
+)
+def test_work_goes_on_when_nobody_reads(tmp_path, shell):
+    done = work(tmp_path / "file", shell)
+    assert (tmp_path / "file").read_text() == "done" and done.returncode == 2
+    assert b"Traceback" not in done.stderr and b"BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_text_that_a_stream_can_not_hold_is_shown_by_number(tmp_path, encoding):
+    done = work(tmp_path / "file", '"$@"', PYTHONIOENCODING=encoding)
+    assert done.returncode == 2 and done.stdout.startswith(b"line 0 \\U0001f389\n")
+    assert done.stderr == b"warning: \\U0001f389\nerror: \\U0001f389\n"
+
+
+def test_names_and_messages_can_not_steer_the_terminal(capsys):
+    hostile = "a\x1b[31mred\x07 \x9b2J \u202edlrow"
+    console.say(hostile)
+    console.heading(hostile)
+    console.warn(hostile)
+    console.table([""], [[hostile]])
+    printed = capsys.readouterr()
+    shown = "a·[31mred· ·2J ·dlrow"
+    assert [line.strip() for line in printed.out.splitlines() if line.strip()] == [shown] * 3
+    assert printed.err == f"warning: {shown}\n"

@@ -1,0 +1,45 @@
+"""Where results must not land: among other things, or in the middle of another run's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from utils.console import UserError
+
+
+def refuse_working_folder(folder: Path) -> None:
+    """Raises UserError for the folder that the process is in, such as the project's own, and for those above it: their
+    files would be replaced and moved about."""
+    if Path.cwd().is_relative_to(os.path.realpath(folder)):
+        raise UserError(
+            f"{folder} is the folder that you are in, or one above it, and holds other things than results; name one of"
+            " their own with --output-dir"
+        )
+
+
+@contextlib.contextmanager
+def claimed(path: Path, wait_s: float = 0) -> Iterator[None]:
+    """Keeps other processes from making `path` at the same time, by a hidden file beside it that goes with the block.
+
+    Raises UserError when another one still does after `wait_s` seconds. A folder that can't be written, or has no
+    locks, is left as it is: the writing itself will tell.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        raise UserError(f"another run is writing {path}; wait until it is done, or name another output") from None
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
+    finally:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # Windows keeps an open file
+                Path(lock.lock_file).unlink()
+            lock.release()
