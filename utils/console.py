@@ -117,20 +117,21 @@ def say(text: str = "", *, above: Progress | None = None) -> None:
     line must go `above` it, through the bar's own console, or it lands in the middle of the bar."""
     if is_main_process():
         target = out if above is None or above.disable else above.console
-        target.print(_harmless(text), markup=False, emoji=False)
+        target.print(harmless(text), markup=False, emoji=False)
 
 
 def heading(text: str) -> None:
     if is_main_process():
-        out.print(f"\n{_harmless(text)}", style="bold", markup=False)
+        out.print(f"\n{harmless(text)}", style="bold", markup=False)
 
 
 def warn(text: str) -> None:
     if is_main_process():
-        err.print(f"warning: {_harmless(text)}", style="yellow", markup=False)
+        err.print(f"warning: {harmless(text)}", style="yellow", markup=False)
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """The text with a dot for each character that would steer a terminal."""
     return _STEERING.sub("·", text)
 
 
@@ -140,7 +141,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: 
     for index, name in enumerate(columns):
         grid.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(escape(_harmless(str(cell))) for cell in row))
+        grid.add_row(*(escape(harmless(str(cell))) for cell in row))
     _Lines(sys.stdout).print(grid)
 
 

@@ -28,9 +28,6 @@ WARNINGS_SHOWN = 3
 EXAMPLES_SHOWN = 3
 IN_WORDS = {"good": "better", "bad": "worse", "open": ""}
 
-# What would steer a terminal or turn its text around.
-_STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-
 
 def show_examples(answered: Sequence[Answered]) -> None:
     """A few held-out messages with the true reply, the base's and the tuned model's, one line each."""
@@ -76,7 +73,7 @@ def wrapped(text: str) -> str:
 
 
 def _flat(text: str) -> str:
-    return _STEERING.sub("·", re.sub(r"\s*\n\s*", " / ", text.rstrip()))
+    return console.harmless(re.sub(r"\s*\n\s*", " / ", text.rstrip()).replace("\t", " "))
 
 
 def _table(comparisons: Sequence[Comparison], *, compared: bool) -> list[str]:

@@ -9,15 +9,11 @@ import msgspec
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources import salvage
-from utils.chatlogs.sources.export import ChannelInfo, Count, Export, Id, NotAnExport, unix_ms
+from utils.chatlogs.sources.export import ChannelInfo, Counted, Export, Id, NotAnExport, Reaction, unix_ms
 
 CHAT_TYPES = frozenset([0, 19])  # DEFAULT and REPLY
 REPLY = 19
 FORWARD_REFERENCE = 1
-
-
-class _Anything(msgspec.Struct, gc=False):
-    """An attachment, sticker, embed or snapshot: only its being there matters."""
 
 
 class _Author(msgspec.Struct, gc=False):
@@ -25,10 +21,6 @@ class _Author(msgspec.Struct, gc=False):
     username: str = ""
     global_name: str | None = None
     bot: bool = False
-
-
-class _Reaction(msgspec.Struct, gc=False):
-    count: Count = 1
 
 
 class _Reference(msgspec.Struct, gc=False):
@@ -44,14 +36,14 @@ class _Message(msgspec.Struct, gc=False):
     type: int = 0
     content: str | None = ""
     webhook_id: Id | None = None
-    attachments: tuple[_Anything, ...] = ()
-    sticker_items: tuple[_Anything, ...] = ()
-    embeds: tuple[_Anything, ...] = ()
-    message_snapshots: tuple[_Anything, ...] = ()
-    reactions: tuple[_Reaction, ...] = ()
+    attachments: tuple[Counted, ...] = ()
+    sticker_items: tuple[Counted, ...] = ()
+    embeds: tuple[Counted, ...] = ()
+    message_snapshots: tuple[Counted, ...] = ()
+    reactions: tuple[Reaction, ...] = ()
     mentions: tuple[_Author, ...] = ()
     message_reference: _Reference | None = None
-    interaction: _Anything | None = None
+    interaction: Counted | None = None
 
 
 _decoder = msgspec.json.Decoder(list[_Message], strict=False)  # not strict: ids are strings in the file

@@ -6,11 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from utils.chatlogs.sources.export import Count, Id
-
-
-class Counted(msgspec.Struct, gc=False):
-    """An attachment, sticker or embed: only its being there matters."""
+from utils.chatlogs.sources.export import Counted, Id, Reaction
 
 
 class User(msgspec.Struct, gc=False):
@@ -22,10 +18,6 @@ class Author(msgspec.Struct, gc=False):
     name: str = ""
     nickname: str | None = None
     isBot: bool = False
-
-
-class Reaction(msgspec.Struct, gc=False):
-    count: Count = 1
 
 
 class Reference(msgspec.Struct, gc=False):

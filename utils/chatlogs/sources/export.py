@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from utils.chatlogs.message import Message
 
@@ -21,6 +21,14 @@ Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+class Counted(Struct, gc=False):
+    """An attachment, sticker, embed or the like: only its being there matters."""
+
+
+class Reaction(Struct, gc=False):
+    count: Count = 1
 
 
 class NotAnExport(Exception):
