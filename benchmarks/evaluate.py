@@ -24,8 +24,9 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import adapters, base_models, console, records
+from utils import base_models, console, records
 from utils.console import UserError
+from utils.saved_models import adapters
 
 FORMS = ("shared", "separate")
 

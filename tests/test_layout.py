@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(ROOT.glob("*.py"))
 MODULES = sorted((ROOT / "utils").rglob("*.py"))
-GROUND_PACKAGES = {"privacy"}
+GROUND_PACKAGES = {"privacy", "saved_models"}
 GROUND_FLOOR = {path.stem for path in MODULES if path.parent.name == "utils"} - {"__init__"} | GROUND_PACKAGES
 ROOMS = {"chatlogs", "training", "evaluation", "export"}
 STAGE = {

@@ -219,7 +219,8 @@ def pack(adapter: Path) -> Path:
 
     Raises UserError as `manifests.read` does.
     """
-    from utils import manifests, records
+    from utils import records
+    from utils.saved_models import manifests
 
     manifest = manifests.read(adapter)
     names = sorted({*(manifest.sha256 if manifest else ()), *WITHOUT_MESSAGES})

@@ -8,11 +8,12 @@ import msgspec
 import pytest
 import torch
 
-from utils import adapters, base_models, prompts
+from utils import base_models, prompts
 from utils.base_models import BaseModel, Compute
 from utils.evaluation import generation
 from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
+from utils.saved_models import adapters
 
 GREEDY = EvaluationSettings(temperature=0.0, max_new_tokens=24)
 DRAWN = EvaluationSettings(temperature=1.0, top_p=0.9, max_new_tokens=16)

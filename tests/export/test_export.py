@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from utils import adapters, base_models, console, prompts
+from utils import base_models, console, prompts
 from utils.base_models import BaseModel, Compute
 from utils.export import gguf_file, merged
 from utils.export import held_out as measuring
 from utils.export.__main__ import main
 from utils.likelihood import collate, token_nll
+from utils.saved_models import adapters
 from utils.training import artifacts
 from utils.training.settings import TrainingSettings
 

@@ -10,9 +10,10 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from utils import adapters, base_models, whole_models
+from utils import base_models
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
+from utils.saved_models import adapters, whole_models
 from utils.training import artifacts
 from utils.training.settings import TrainingSettings
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils import manifests, records
+from utils import records
 from utils.console import UserError
 from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
+from utils.saved_models import manifests
 
 STYLE_MESSAGES = 50  # fewer say nothing about how somebody writes
 ELSEWHERE = Path("models/evaluations")  # for the findings about a model that is no folder

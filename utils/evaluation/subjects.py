@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from peft import PeftModel
 
-from utils import adapters, base_models, manifests, whole_models
+from utils import base_models
 from utils.base_models import BaseModel, Compute, Quantization
 from utils.console import UserError
 from utils.evaluation import unpacked
+from utils.saved_models import adapters, manifests, whole_models
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

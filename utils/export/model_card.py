@@ -8,11 +8,12 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from utils import base_models, model_cards, records
+from utils import base_models, records
 from utils.export import staging
 from utils.export.held_out import FORMS, TOLERANCE_NATS, Measured
 from utils.export.settings import ExportSettings
 from utils.export.source import Source
+from utils.saved_models import model_cards
 
 PACKAGES = ("torch", "transformers", "peft", "gguf")
 

@@ -10,10 +10,11 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import adapters, base_models, manifests, tokenizer_checks, whole_models
-from utils.adapters import Adapter
+from utils import base_models
 from utils.base_models import BaseModel, Compute, Quantization
 from utils.console import UserError
+from utils.saved_models import adapters, manifests, tokenizer_checks, whole_models
+from utils.saved_models.adapters import Adapter
 
 
 @dataclass(frozen=True)

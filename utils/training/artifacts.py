@@ -14,9 +14,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import base_models, console, manifests, model_cards, output_folders, records, settings
+from utils import base_models, console, output_folders, records, settings
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
+from utils.saved_models import manifests, model_cards
 from utils.training import checkpoints
 from utils.training.disk import disk_faults
 from utils.training.settings import TrainingSettings

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils import adapter_weights, base_models, console, lora_settings, manifests, model_files, tokenizer_checks
+from utils import base_models, console
 from utils.base_models import BaseModel, Compute, Quantization
 from utils.console import UserError
-from utils.lora_settings import LoraSettings
-from utils.manifests import Manifest
+from utils.saved_models import adapter_weights, lora_settings, manifests, model_files, tokenizer_checks
+from utils.saved_models.lora_settings import LoraSettings
+from utils.saved_models.manifests import Manifest
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils import base_models, model_files, prompts
+from utils import base_models, prompts
 from utils.base_models import BaseModel
 from utils.console import UserError
 from utils.records import Record
+from utils.saved_models import model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

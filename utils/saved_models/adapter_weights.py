@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from utils import lora_settings, model_files
 from utils.base_models import BaseModel
 from utils.console import UserError
-from utils.lora_settings import LoraSettings
+from utils.saved_models import lora_settings, model_files
+from utils.saved_models.lora_settings import LoraSettings
 
 _PARTS = {"lora_A.weight", "lora_B.weight"}
 _TENSOR = re.compile(r"base_model\.model\.(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)")

@@ -11,9 +11,10 @@ from typing import Literal
 
 import msgspec
 
-from utils import base_models, model_files
+from utils import base_models
 from utils.base_models import Quantization
 from utils.console import UserError
+from utils.saved_models import model_files
 
 NAME = "training.json"
 

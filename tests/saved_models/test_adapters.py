@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load, save_file
 
-from utils import adapters, base_models, console, manifests, prompts
+from utils import base_models, console, prompts
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
+from utils.saved_models import adapters, manifests
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "training.json"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from transformers import AutoModelForCausalLM
 
-from utils import base_models, manifests, model_files, tokenizer_checks
+from utils import base_models
 from utils.base_models import BaseModel
 from utils.console import UserError
-from utils.manifests import Manifest
-from utils.model_files import TensorHeader
+from utils.saved_models import manifests, model_files, tokenizer_checks
+from utils.saved_models.manifests import Manifest
+from utils.saved_models.model_files import TensorHeader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
