@@ -65,10 +65,14 @@ def shuffled_pairs(records: list[Record], seed: int) -> list[Record]:
 
 
 def train(model, tokenizer, records: list[Record], steps: int, learning_rate: float):
+    """Adam with a tenth of the steps to warm up and then a linear decay: without them, what the last steps happened to
+    do decided how good the model was, so that rounding on another processor gave another verdict."""
     rng = random.Random(0)
     optimizer = torch.optim.Adam([each for each in model.parameters() if each.requires_grad], lr=learning_rate)
     encoded = [prompts.encode(record, tokenizer) for record in records]
-    for _ in range(steps):
+    warmup = max(1, steps // 10)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate * min((step + 1) / warmup, (steps - step) / (steps - warmup))
         optimizer.zero_grad()
         token_nll(model, collate(rng.sample(encoded, 16))).mean().backward()
         optimizer.step()
