@@ -56,6 +56,26 @@ def test_work_goes_on_when_nobody_reads(tmp_path, shell):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize("shell", ['"$@" | head -1 >&2; exit ${PIPESTATUS[0]}', '"$@" >&- 2>&-'])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(f"{name}.py" for name in ("prepare_training_data", "train_tinyllama", "train_model", "train_colab")),
+        *("test_model_loading.py", "-m utils.export", "-m utils.doctor"),
+    ],
+)
+def test_help_whose_reader_leaves_ends_in_silence(command, shell):
+    done = subprocess.run(
+        ["bash", "-c", shell, "bash", sys.executable, *command.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(done.stderr.splitlines()) == (1 if "head" in shell else 0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_text_that_a_stream_can_not_hold_is_shown_by_number(tmp_path, encoding):
     done = work(tmp_path / "file", '"$@"', PYTHONIOENCODING=encoding)

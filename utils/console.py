@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -72,8 +74,25 @@ def run_cells() -> None:
     sys.excepthook = _end_script
 
 
+@contextlib.contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Ends the process in silence where plain prints, such as those of `--help`, meet a reader that has gone, as
+    `| head -1` does."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # what Python flushes at its end alone fails with a message of Python's
+    except BrokenPipeError:
+        out.on_broken_pipe()
+        sys.exit(0)
+
+
 def _show_any_text() -> None:
-    """A stream that has no emoji, such as a file on Windows, gets their numbers."""
+    """A stream that has no emoji, such as a file on Windows, gets their numbers. One that is closed leads nowhere:
+    libraries expect a stream, and a file that is opened later must not take its number."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -174,7 +174,7 @@ def _parse_flags(
         fields.append((name, Annotated[_plain(hint), argument], dataclasses.field(default=default)))
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     _refuse_empty_paths(hints, argv)
-    with on_parse_error(one_line):
+    with on_parse_error(one_line), console.reader_may_leave():
         parsed = tyro.cli(command, args=argv, description=(description or "").strip())
     given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}

@@ -9,12 +9,15 @@ a finding, not the end.
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from utils.doctor import project
@@ -33,23 +36,38 @@ ISOLATED: tuple[tuple[str, str, float, State], ...] = (
 
 def main() -> int:
     """Prints the findings and gives the exit code."""
+    argparse.ArgumentParser(
+        "python -m utils.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     with ThreadPoolExecutor(max_workers=len(ISOLATED)) as pool:
         running = [pool.submit(isolate, *probe) for probe in ISOLATED]
         findings = [project.python(), project.packages(), *(each.result() for each in running)]
     findings += [project.disk(), project.starter(), project.data(), project.adapters()]
+    broken = [finding.part for finding in findings if finding.state == "broken"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a folder may be named as the terminal can't write
+    try:
+        show_all(findings)
+        print(
+            f"\ntraining can't work here yet: {', '.join(broken)}" if broken else "\ntraining can work here", flush=True
+        )
+    except BrokenPipeError:  # nobody reads on, as after `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if broken else 0
+
+
+def show_all(findings: Sequence[Finding]) -> None:
     width = max(len(finding.part) for finding in findings)
     for finding in findings:
         show(f"{MARKS[finding.state]}  {finding.part:<{width}}  ", finding.detail)
         if finding.fix:
             show(f"      {'':<{width}}  -> ", finding.fix)
-    broken = [finding.part for finding in findings if finding.state == "broken"]
-    print(f"\ntraining can't work here yet: {', '.join(broken)}" if broken else "\ntraining can work here")
-    return 1 if broken else 0
 
 
 def show(head: str, text: str) -> None:
     """Prints `text` after `head`, as a column as wide as the terminal, or in one line where there is none."""
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         print(head + text)
         return
     columns = max(shutil.get_terminal_size().columns, len(head) + 20)
