@@ -102,6 +102,21 @@ def test_planted_values_do_not_survive(kind):
         ("GB82 WEST 1234 5698 7654 32 ok", "[iban] ok"),
         ("4111 1111 1111 1111 thanks", "[card number] thanks"),
         ("https://example.org/?q=wJalrXUtn3EMI/K7MDENG/bPxRfiCY1234567KEY ok", "https://example.org/?q=[api key] ok"),
+        ("-wJalrXUtn3EMI/K7MDENG/bPxRfiCY1234567KEY", "-[api key]"),
+        ("-redis://me:hunter2@db/0", "-redis://[credentials]@db/0"),
+        ("DE 89 3704 0044 0532 0130 00 ok", "[iban] ok"),
+        ("6304 9339 9773 4324", "[card number]"),
+        ("ana @ example.org, ana<at>example<dot>org, _ana_at_example.org_", "[email], [email], [email]_"),
+        ("join .gg/AbC123 or discord . gg / AbC123", "join [invite] or [invite]"),
+        ("https://discord.gg/invite/AbC123 discord.gift/AbCdEf123456 discord.gg\\AbC1", "[invite] [invite] [invite]"),
+        ("call me 06-12-34-21-67", "call me [phone]"),
+        (
+            "Handynummer: 02.1234.1624, мой номер 512.345.235, 📞 3123452633",
+            "Handynummer: [phone], мой номер [phone], 📞 [phone]",
+        ),
+        ("PHONE=+905012342721", "PHONE=[phone]"),
+        ("xoxd-W38rIz50n7u9sqb%2BF9ff1u5uRxQ7E%3D", "[api key]"),
+        ("токен7471939969:AAWFy24hSo9FZEVmjkobGLq8uFCoNjFaSWx", "токен[api key]"),
     ],
 )
 def test_what_becomes_of_a_value(text, masked):
@@ -126,10 +141,30 @@ def test_what_becomes_of_a_value(text, masked):
         "SKU 4111-1111-1111-1112, tracking 1Z999AA10123456784",
         "sk-learn, gh_pages, AKIAx, eyJ, sg.sg.sg",
         "555-0132 x3, 50% of 12-34-56",
+        "call of duty 5 has 38896032 players, text size 43 38 17 12, 248 352 1728 2112 and 256 240 352 3008",
+        "lunch @ 12.30 or @ the site, look @ example.org, look_at_example.png, op.gg/champions, u.gg/lol",
+        "key-value, oauth: yes, xai-nope, r8_short, dapi 5, monkey-0123456789abcdef0123456789abcdef",
     ],
 )
 def test_ordinary_text_stays(text):
     assert mask(text) == (text, {})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("1//0gAbcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOP_0123", "whsec_2TlDtUvhPdIpBhS4viUtfdK7xPFk6yvF"),
+        *(f"dop_v1_{64 * 'a'}", f"shpat_{32 * '0'}", f"gsk_{52 * 'x'}", f"xai-{80 * 'x'}", f"r8_{37 * 'x'}"),
+        *(f"tskey-auth-{17 * 'x'}-{32 * 'x'}", f"AGE-SECRET-KEY-1{58 * 'Q'}", f"dapi{32 * 'a'}", f"sbp_{40 * 'a'}"),
+        *(f"key-{32 * 'a'}", f"SK{32 * 'a'}", f"ntn_{46 * 'x'}", f"pplx-{48 * 'x'}", f"oauth:{30 * 'x'}"),
+        *(f"dckr_pat_{27 * 'x'}", f"hvs.{95 * 'x'}", f"AccountKey={86 * 'x'}==", f"glpat-{20 * 'x'}"),
+        *(f"lin_api_{40 * 'x'}", f"figd_{40 * 'x'}", f"PMAK-{24 * 'a'}-{34 * 'a'}", f"sq0csp-{43 * 'x'}"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "`{}`", "k={}", "_{}_", "ключ{}вот", "https://example.org/?q={}"])
+def test_keys_of_many_services_are_known_by_their_marks(key, around):
+    masked, found = mask(around.format(key))
+    assert found == {"api key": 1} and not set(masked) & set("Qx0") - set(around) and len(masked) < len(around) + 12
 
 
 @pytest.mark.parametrize("kind", ["discord token", "api key", "json web token", "webhook", "card number"])
@@ -201,6 +236,14 @@ PIECES = [
     "a dot ",
     "http://",
     "password: ",
+    ".gg/",
+    "discord . gg ",
+    "a @ ",
+    "a_at_",
+    "key-",
+    "r8_",
+    "xoxb-%2B",
+    "call me ",
 ]
 
 

@@ -49,9 +49,9 @@ IBAN_LENGTHS = {
     33: "RU",
 }
 _IBAN_GAP = "[ \u00a0\u202f-]"
-# written in one piece, or in groups of four
+# written in one piece, or in groups of four, the check digits on their own or not
 IBAN_PATTERN = "|".join(
-    rf"(?:{countries.replace(' ', '|')})\d\d"
+    rf"(?:{countries.replace(' ', '|')}){_IBAN_GAP}?\d\d"
     rf"(?:[A-Z0-9]{{{length - 4}}}"
     rf"|(?:{_IBAN_GAP}[A-Z0-9]{{4}}){{{length // 4 - 1}}}{_IBAN_GAP}?[A-Z0-9]{{{length % 4}}})"
     for length, countries in IBAN_LENGTHS.items()
@@ -77,7 +77,11 @@ def is_card(match: re.Match[str]) -> bool:
             len(digits) == 16
             and (digits[:4] == "6011" or digits[:2] in ("65", "35", "62") or "644" <= digits[:3] <= "649")
         )
-        or (len(digits) == 16 and digits != match[0] and digits[:2] in ("50", "56", "57", "58", "67"))
+        or (
+            len(digits) == 16
+            and digits != match[0]
+            and (digits[:2] in ("50", "56", "57", "58", "67") or digits[:4] == "6304")
+        )
         or (len(digits) == 14 and (digits[:2] in ("36", "38", "39") or "300" <= digits[:3] <= "305"))
         or (len(digits) == 19 and digits != match[0] and digits[0] in "46")
     )
@@ -134,12 +138,15 @@ def is_email(match: re.Match[str]) -> bool:
 
 
 def is_spelled_out_email(match: re.Match[str]) -> bool:
-    """`ana (at) example (dot) org`: one of the two is spelled in brackets, or both are words."""
+    """`ana (at) example (dot) org`: one of the two is spelled in brackets, or both are words. `ana @ example.org` and
+    `ana_at_example.org` end as sites do, and no verb stands before."""
     text = match[0].lower()
-    if any(mark in text for mark in ("[at]", "(at)", "{at}")):
+    if any(mark in text for mark in ("[at]", "(at)", "{at}", "<at>")):
         return True
-    name, _, host = text.partition(" at ")
-    return " dot " in host and name not in NOT_BEFORE_AT
+    name, at, host = re.split(r"(\s@\s|_at_|\sat\s)", text, maxsplit=1)
+    if at.strip() == "at" and " dot " not in host:
+        return False
+    return name not in NOT_BEFORE_AT and host.rpartition(".")[2] not in FILE_ENDINGS
 
 
 def is_login(match: re.Match[str]) -> bool:

@@ -36,9 +36,9 @@ def values(text: str) -> list[tuple[str, str]]:
 
 def _mask(text: str) -> tuple[str, list[tuple[str, str]]]:
     found: list[tuple[str, str]] = []
-    text = _mask_disguised(text, found)
     if "\n" in text:
         text = _mask_across_lines(text, found)
+    text = _mask_disguised(text, found)
     for rule in _candidates(text):
         text = _apply(rule, text, found)
     return text, found

@@ -13,9 +13,18 @@ ANNOUNCED_REGIONS = (
     *("SA", "SG", "TH", "TW", "VN", "ZA"),
 )
 
+# `call`, and words between it and the number: `me on`, `sarah at`, not `of duty 5 has` or `size`
+_BETWEEN = (
+    "me|us|him|her|them|mum|mom|dad|back|now|up|at|on|to|is|was|it|its|s|no|nr|num|number|nummer|here|there|under|with|via"
+    "|please|pls|ist|est|es|the|my|your|this|that|or|and|for|if|direct|directly|instead|tonight|tomorrow|later|today|a"
+    "|anytime|phone|cell|mobile|tel|fax|home|work|office|new|old|one|line|call|sms|text|whatsapp"
+)
 _PHONE_WORD_BEFORE = re.compile(
-    r"\b(?:(?:tele)?phone|tel|mobile|cell|call|text|ring|sms|whatsapp|signal|telegram|handy|telefon|tél|numéro|fax|dial"
-    r"|(?:my|his|her|their|your|our) (?:number|nr|digits)|reach \w{2,4} (?:at|on))\b[^\n]{0,24}\Z",
+    r"(?:\b(?:(?:tele)?phone|tel|mobile|cell|call|text|ring|sms|whatsapp|signal|telegram|fax|dial|tél|num[ée]ro"
+    r"|(?:handy|telefon)(?:nummer)?|(?:meine|mein|mijn|mitt?|min|mi|mon|mio|meu) (?:num?mer|nr|número)|nummer ist"
+    r"|номер|телефон|(?:my|his|her|their|your|our) (?:number|nr|digits)|reach \w{2,4} (?:at|on))\b"
+    r"|[\u260e\u2706\U0001f4de\U0001f4f1\U0001f4f2]\ufe0f?|手机|手機|电话|電話|携帯|전화)"
+    rf"(?:(?:[^\w\n]{{1,3}}(?:{_BETWEEN})){{0,5}}|[^\w\n]{{1,3}}\w{{1,12}}[^\w\n]{{1,3}}(?:at|on|is|under))(?:[^\w\n]{{1,3}}\d)?[^\w\n]{{0,4}}\Z",
     re.I,
 )
 _DATE = re.compile(
@@ -31,9 +40,12 @@ def is_phone(match: re.Match[str]) -> bool:
     digits = re.sub(r"\D", "", text)
     if text.startswith("+") or (text.startswith("00") and digits[2:3] != "0" and len(digits) >= 11):
         return len(digits) >= 8 and _is_possible("+" + digits.removeprefix("00"), None)
+    announced = _PHONE_WORD_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()])
     if _NORTH_AMERICAN.match(text):
-        return not all(int(group).bit_count() == 1 for group in re.findall(r"\d+", text))  # 256 512 1024
-    if _DATE.match(text) or len(digits) < 8:
+        around = match.string[max(0, match.start() - 2) : match.start()] + "|" + match.string[match.end() :][:2]
+        in_a_list = re.search(r"\d \||\| \d", around) and not announced  # 248 352 1728 2112
+        return not in_a_list and not all(int(group).bit_count() == 1 for group in re.findall(r"\d+", text))
+    if len(digits) < 8 or (_DATE.match(text) and not (announced and len(digits) == 10 and digits[0] == "0")):
         return False
     groups = re.findall(r"\d+", text)
     trunk = (
@@ -44,9 +56,8 @@ def is_phone(match: re.Match[str]) -> bool:
         return False
     if trunk and not dotted and (len(groups) == 1 or any(group[0] != "0" for group in groups)):
         return any(_is_possible(digits, region) for region in PHONE_REGIONS)
-    if "." in text or len(groups[0]) < 2 or len(groups) > 6:
+    if len(groups[0]) < 2 or len(groups) > 6 or ("." in text and min(map(len, groups)) < 2):
         return False
-    announced = _PHONE_WORD_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()])
     return bool(announced) and any(_is_valid(digits, region) for region in ANNOUNCED_REGIONS)
 
 

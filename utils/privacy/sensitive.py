@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from utils.privacy import identifiers, phones
+from utils.privacy import api_keys, identifiers, phones
 
 Check = Callable[[re.Match[str]], bool]
 
@@ -20,8 +20,8 @@ _NUMBER_START = (
     r"(?<![A-Za-z0-9.%])(?<![A-Za-z0-9]_)"  # no part of a longer number, of %20, and of no name such as img_4111
 )
 _NUMBER_END = r"(?![A-Za-z0-9])(?!_[A-Za-z0-9])"
-_AT = r"\s?(?:\[at\]|\(at\)|\{at\}|\sat\s)\s?"
-_DOT = r"\s?(?:\[dot\]|\(dot\)|\{dot\}|\sdot\s|\.)\s?"
+_AT = r"(?:\s?(?:\[at\]|\(at\)|\{at\}|<at>|\sat\s)\s?|\s@\s|_at_)"
+_DOT = r"\s?(?:\[dot\]|\(dot\)|\{dot\}|<dot>|\sdot\s|\.)\s?"
 _SECRET_NAME = r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|(?:api|access|secret|private)[ _-]?key)"
 
 
@@ -96,37 +96,17 @@ RULES = (
         "eyj eya ewo ewk",
         rf"{_START}(?:eyJ|eyA|ewo|ewk)[\w-]{{12,4000}}+\.[\w-]{{4,8000}}+(?:\.[\w-]{{0,2000}}+){{0,3}}",
     ),
-    _rule("api key", "gh", r"(?<![A-Za-z0-9])gh[oprsu]_[A-Za-z0-9]{30,255}"),
-    _rule("api key", "github_pat_", r"(?<![A-Za-z0-9])github_pat_\w{22,255}"),
-    _rule("api key", "glpat-", r"(?<![A-Za-z0-9])glpat-[\w-]{20,100}"),
+    *(_rule("api key", hints, pattern) for hints, pattern in api_keys.PATTERNS),
     _rule(
         "api key",
-        "sk-",
-        rf"{_START}sk-(?:(?:proj|svcacct|admin|ant|or|None)-[\w-]{{16,300}}|[A-Za-z0-9_]{{20,200}}[\w-]{{0,200}})",
-    ),
-    _rule("api key", "xox", rf"{_START}xox[a-z](?:\.xox[a-z])?-(?:\d-)?[A-Za-z0-9-]{{10,250}}"),
-    _rule("api key", "xapp-", r"(?<![A-Za-z0-9])xapp-\d-[A-Za-z0-9-]{10,250}"),
-    _rule("api key", "aiza", rf"{_START}AIza[\w-]{{30,45}}"),
-    _rule("api key", "ya29.", rf"{_START}ya29\.[\w-]{{20,500}}"),
-    _rule("api key", "gocspx-", rf"{_START}GOCSPX-[\w-]{{20,40}}"),
-    _rule(
-        "api key",
-        "akia asia agpa aida aipa anpa anva aroa abia acca",
-        r"(?<![A-Za-z0-9])A(?:KIA|SIA|GPA|IDA|IPA|NPA|NVA|ROA|BIA|CCA)[A-Z0-9]{16}(?![A-Za-z0-9])",
-    ),
-    _rule("api key", "k_", r"(?<![A-Za-z0-9])[rs]k_(?:live|test)_[A-Za-z0-9]{10,200}"),
-    _rule("api key", "hf_", r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,60}"),
-    _rule("api key", "npm_", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{36}"),
-    _rule("api key", "pypi-", r"(?<![A-Za-z0-9])pypi-[\w-]{50,400}"),
-    _rule("api key", "sg.", r"(?<![\w.-])SG\.[\w-]{20,24}\.[\w-]{39,50}"),
-    _rule("api key", ":", r"(?<![\w:])\d{8,10}:AA[\w-]{32,34}(?![\w-])"),  # a Telegram bot
-    _rule(
-        "api key", "", rf"{_START}(?<![/+.%-])[A-Za-z0-9/+]{{40}}(?![A-Za-z0-9/+=-])", check=identifiers.is_random_key
+        "",
+        rf"{_START}(?<![/+.%])(?<![A-Za-z0-9/+.%-]-)[A-Za-z0-9/+]{{40}}(?![A-Za-z0-9/+=-])",
+        check=identifiers.is_random_key,
     ),
     _rule(
         "credentials",
         "://",
-        r"(?<![A-Za-z0-9.+-])([a-zA-Z][\w.+-]{1,20}://)[^\s/@:]{0,100}:[^\s/]{1,200}@(?=[\w\[])",
+        r"(?<![A-Za-z0-9.+])(?<![A-Za-z0-9.+-]-)([a-zA-Z][\w.+-]{1,20}://)[^\s/@:]{0,100}:[^\s/]{1,200}@(?=[\w\[])",
         replacement=r"\1[credentials]@",
     ),
     _rule(
@@ -149,9 +129,10 @@ RULES = (
     ),
     _rule(
         "invite",
-        "discord dsc.gg invite.gg",
-        r"(?i:(?:https?://)?(?:www\.)?"
-        r"(?:(?:discord|dsc|invite)\.gg|discord(?:app)?\.com/invite|discord\.(?:me|io|link))/[\w-]{2,64})",
+        "discord dsc.gg invite.gg .gg/ .gg\\",
+        r"(?i:(?:https?://)?(?:(?:www|ptb|canary|promos)\.)?"
+        r"(?:(?:discord|dsc|invite)\s?\.\s?gg|discord(?:app)?\.com/(?:invite|gifts|template)"
+        r"|discord\.(?:me|io|link|gift|new)|(?<![A-Za-z0-9.])\.gg(?=[/\\]))\s?[/\\]\s?(?:invite/)?[\w-]{2,64})",
     ),
     _rule(
         "email",
@@ -161,7 +142,7 @@ RULES = (
     ),
     _rule(
         "email",
-        "dot at) at] at}",
+        "dot at) at] at} at> _at_ @",
         rf"(?i:(?<![\w.+%-])[\w.+%-]{{1,64}}{_AT}[\w-]{{1,63}}(?:{_DOT}[\w-]{{1,63}}){{0,4}}{_DOT}[a-z]{{2,24}})(?![A-Za-z0-9])",
         check=identifiers.is_spelled_out_email,
         across_lines=False,
@@ -201,7 +182,7 @@ RULES = (
     _rule(
         "phone",
         "",
-        r"(?:(?<![A-Za-z0-9.+:/#=%-])(?<![A-Za-z0-9]_)|(?<=[a-z][:=])(?=\+))"
+        r"(?:(?<![A-Za-z0-9.+:/#=%-])(?<![A-Za-z0-9]_)|(?<=[A-Za-z][:=])(?=\+))"
         rf"(?:\+|00)?\(?\d(?:[ ().\-/\u00a0\u2010-\u2015]{{0,3}}\d){{6,15}}(?!%){_NUMBER_END}",
         check=phones.is_phone,
         min_digits=7,
