@@ -81,6 +81,8 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
         files | {"report.json": report.encode(summary), "report.html": page.render(summary, harvest.months, sets)},
     )
     console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
+    data_dir = "" if chosen.output_dir == PrepareSettings().output_dir else f" --data-dir {chosen.output_dir}"
+    console.say(f"next   look at {chosen.output_dir / 'report.html'}, then python train_tinyllama.py{data_dir}")
 
 
 if __name__ == "__main__":

@@ -71,14 +71,14 @@ if "__file__" not in globals():  # a notebook
 # Installs the pinned versions in Colab. Colab's own torch stays, since it fits the GPU.
 
 # %%
-from utils import colab
+from utils import colab_packages
 
-colab.install_requirements(Path("requirements.txt"))
+colab_packages.install(Path("requirements.txt"))
 
 # %%
 from dataclasses import replace
 
-from utils import base_models, console, settings
+from utils import base_models, colab, console, settings
 from utils.training.colab_settings import ColabSettings
 
 console.run_cells()

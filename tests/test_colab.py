@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
 from safetensors.torch import load_file
 
-from utils import base_models, colab
+from utils import base_models, colab, colab_packages, speed
 from utils.base_models import Compute
 from utils.console import UserError
 
@@ -282,10 +283,14 @@ def test_a_t4_that_says_it_can_do_bfloat16_gets_float16(quick):
         torch.cuda.get_device_capability = lambda device=None: (7, 5)
         torch.cuda.is_bf16_supported = lambda including_emulation=True: including_emulation
         torch.cuda.get_device_properties = lambda device: SimpleNamespace(name="Tesla T4", total_memory=15843721216)
+        from utils import speed
+        speed.flops_per_second = lambda compute: 20e12
         """,
     )
     client(notebook, WITHIN_THE_PROJECT).execute()
-    assert "Tesla T4, 14.8 GiB, capability 7.5, so float16: before 8.0 bfloat16 is only emulated" in told(notebook)
+    shown = told(notebook)
+    assert "Tesla T4, 14.8 GiB, capability 7.5, so float16: before 8.0 bfloat16 is only emulated" in shown
+    assert "training on 100,000 tokens takes at best 3 s with the starter, 22 s with TinyLlama" in shown
 
 
 @pytest.mark.parametrize(
@@ -305,12 +310,14 @@ def test_each_runtime_is_told_with_its_dtype(monkeypatch, capsys, name, capabili
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    monkeypatch.setattr(speed, "flops_per_second", lambda _: 20e12)
     compute = base_models.choose_compute("nf4")
     colab.show_runtime(compute)
     shown = capsys.readouterr()
     assert compute.dtype == getattr(torch, dtype)
     assert f"{name}, {gib:.1f} GiB, capability {capability[0]}.{capability[1]}, so {dtype}" in shown.out
     assert ("they fit" in shown.out) is fits
+    assert "takes at best 3 s with the starter, 22 s with TinyLlama" in shown.out
     assert ("lower MAX_LENGTH_TOKENS" in shown.err) is not fits
 
 
@@ -318,6 +325,7 @@ def test_no_gpu_is_told_with_what_to_do(capsys):
     colab.show_runtime(Compute(torch.device("cpu"), torch.float32, "nf4"))
     shown = capsys.readouterr()
     assert "cpu and float32" in shown.out
+    assert re.search(r"takes about [\d.]+ \w+ with the starter, \d", shown.out)
     assert 'BASE_MODEL = "starter"' in shown.err
 
 
@@ -368,28 +376,28 @@ def test_colabs_torch_is_never_replaced(colab_is_loaded, pip_from):
     a_wheel(pip_from, "torch")
     requirements = pip_from / "requirements.txt"
     requirements.write_text("torch==1.0  # not wanted here\nharmless==1.0\n")
-    colab.install_requirements(requirements)
+    colab_packages.install(requirements)
     requirements.write_text("torch==1.0\ngreedy==1.0\n")
     with pytest.raises(UserError, match=r"pip: .*conflict"):
-        colab.install_requirements(requirements)
+        colab_packages.install(requirements)
 
 
 def test_a_package_in_use_stays_as_it_is(colab_is_loaded, pip_from):
     a_wheel(pip_from, "msgspec")
     requirements = pip_from / "requirements.txt"
     requirements.write_text("msgspec==1.0\n")
-    colab.install_requirements(requirements)  # loaded by this process: nothing to do
+    colab_packages.install(requirements)  # loaded by this process: nothing to do
 
 
 def test_what_is_installed_is_not_installed_again(colab_is_loaded, monkeypatch):
-    monkeypatch.setattr(colab, "subprocess", None)
-    colab.install_requirements(ROOT / "requirements.txt")
+    monkeypatch.setattr(colab_packages, "subprocess", None)
+    colab_packages.install(ROOT / "requirements.txt")
 
 
 def test_outside_colab_nothing_is_installed_mounted_or_uploaded(monkeypatch, tmp_path):
-    monkeypatch.setattr(colab, "subprocess", None)
+    monkeypatch.setattr(colab_packages, "subprocess", None)
     (tmp_path / "requirements.txt").write_text("no-such-package==1.0\n")
-    colab.install_requirements(tmp_path / "requirements.txt")
+    colab_packages.install(tmp_path / "requirements.txt")
     assert colab.storage("rohanai") == Path()
     with pytest.raises(UserError, match="works in Colab alone"):
         colab.choose_source("upload", tmp_path / "raw")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -171,3 +172,19 @@ def test_nothing_planted_in_the_sample_survives(tmp_path):
     everything = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir()).decode()
     planted = json.loads((SAMPLE / "PLANTED.json").read_text())["planted"]
     assert planted and not [one["kind"] for one in planted if one["value"] in everything]
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="data/sample is not there")
+def test_a_test_too_small_for_a_verdict_is_said_before_anybody_trains(tmp_path, capsys):
+    prepare(SAMPLE, tmp_path / "out")
+    printed = capsys.readouterr().out
+    share = re.search(r"from 30 on; --test-share (\S+) would hold out about enough", printed)[1]
+    assert printed.endswith(f"then python train_tinyllama.py --data-dir {tmp_path / 'out'}\n")
+    sets = prepare(SAMPLE, tmp_path / "out", "--test-share", share)
+    assert len({record.source.conversation for record in sets["test"]}) >= records.ENOUGH_CONVERSATIONS
+    assert "whether training helped" not in capsys.readouterr().out
+
+
+def test_where_even_the_largest_share_is_too_small_it_takes_a_longer_history(export, tmp_path, capsys):
+    prepare(export, tmp_path / "out", "--test-share", "0.3")
+    assert "from 30 on; that takes a longer history" in capsys.readouterr().out

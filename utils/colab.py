@@ -1,18 +1,15 @@
-"""What a notebook in Colab needs around the training: packages, Drive, uploads, other scripts, pictures, downloads.
+"""What a notebook in Colab needs around the training: Drive, uploads, other scripts, pictures, downloads.
 
-Everywhere else each function does the local equivalent, so that the same cells run as a plain script. Only the standard
-library and the console are imported here: the first function runs before the project's packages are installed.
+Everywhere else each function does the local equivalent, so that the same cells run as a plain script.
 """
 
 from __future__ import annotations
 
 import html
-import importlib.metadata
 import io
 import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -47,72 +44,28 @@ def arguments() -> list[str]:
     return [] if in_notebook() else sys.argv[1:]
 
 
-def install_requirements(file: Path) -> None:
-    """Installs the pinned packages in Colab; elsewhere that is the user's business.
-
-    Colab's torch stays, since it fits the GPU's driver, and so does every package that this session has already loaded,
-    since half of it would be old and half new. Does nothing when all the others are there.
-
-    Raises UserError when pip can't do it within those bounds.
-    """
-    if not in_colab():
-        return
-    kept = loaded_packages() | {"torch"}
-    wanted = [line for line in pinned(file) if line.split("==")[0].lower() not in kept]
-    if all(_installed(name) == version for name, version in (line.split("==") for line in wanted)):
-        return
-    console.say(f"installing {len(wanted)} packages; torch {_installed('torch')} stays as it is")
-    with tempfile.TemporaryDirectory() as folder:
-        constraints = Path(folder) / "kept.txt"
-        constraints.write_text("".join(f"{name}=={_installed(name)}\n" for name in sorted(kept) if _installed(name)))
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, "--constraint", constraints, *wanted], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise UserError(f"pip: {lines[0].removeprefix('ERROR: ')}; Runtime > Restart session, then run all cells again")
-
-
-def pinned(file: Path) -> list[str]:
-    """The `name==version` lines of a requirements file."""
-    lines = (line.partition("#")[0].strip() for line in file.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if "==" in line]
-
-
-def loaded_packages() -> set[str]:
-    """The names on PyPI, in lower case, of all packages that this process has imported something of."""
-    modules = {name.partition(".")[0] for name in sys.modules}
-    owners = importlib.metadata.packages_distributions()
-    return {owner.lower() for module in modules for owner in owners.get(module, ())}
-
-
-def _installed(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def show_runtime(compute: Compute) -> None:
-    """Prints what this machine computes with and whether the published settings fit. How long a training takes is not
-    told here: that is measured, on the data, before it starts."""
+    """Prints what this machine computes with, whether the published settings fit, and from one matrix product how long
+    training takes; the preflight measures it on the data."""
+    import torch
+
+    from utils import speed
+
     dtype = str(compute.dtype).removeprefix("torch.")
     if compute.device.type != "cuda":
         console.say(f"no GPU that CUDA can use, so {compute.device.type} and {dtype}")
         console.warn('TinyLlama takes long like that: Runtime > Change runtime type > T4, or BASE_MODEL = "starter"')
-        return
-    import torch
-
-    device = torch.cuda.get_device_properties(compute.device)
-    major, minor = torch.cuda.get_device_capability(compute.device)
-    memory_gib = device.total_memory / 2**30
-    reason = "" if major >= 8 else ": before 8.0 bfloat16 is only emulated"
-    console.say(f"{device.name}, {memory_gib:.1f} GiB, capability {major}.{minor}, so {dtype}{reason}")
-    if memory_gib < PUBLISHED_GPU_GIB:
-        console.warn(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB; lower MAX_LENGTH_TOKENS")
     else:
-        console.say(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB, so they fit")
+        device = torch.cuda.get_device_properties(compute.device)
+        major, minor = torch.cuda.get_device_capability(compute.device)
+        memory_gib = device.total_memory / 2**30
+        reason = "" if major >= 8 else ": before 8.0 bfloat16 is only emulated"
+        console.say(f"{device.name}, {memory_gib:.1f} GiB, capability {major}.{minor}, so {dtype}{reason}")
+        if memory_gib < PUBLISHED_GPU_GIB:
+            console.warn(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB; lower MAX_LENGTH_TOKENS")
+        else:
+            console.say(f"the published TinyLlama settings ask for {PUBLISHED_GPU_GIB} GB, so they fit")
+    console.say(speed.estimate(compute, speed.flops_per_second(compute)))
 
 
 def storage(drive_folder: str | None) -> Path:

@@ -10,6 +10,8 @@ import msgspec
 
 from utils.console import UserError
 
+ENOUGH_CONVERSATIONS = 30  # held out; fewer make the verdict's intervals too narrow (bootstrap over conversations)
+
 
 class Source(msgspec.Struct, frozen=True):
     """Where a record came from, so that a person can trace it, and remove it when somebody asks them to.

@@ -107,7 +107,7 @@ def test_the_json_holds_all_figures_and_no_text():
         ({}, "--chat"),
         ({"verdict": "hurt"}, "Lower LEARNING_RATE"),
         ({"verdict": "no evidence"}, "Train longer"),
-        ({"verdict": "too little to tell", "conversations": 12}, "30 conversations or more can be tested (now 12)"),
+        ({"verdict": "too little to tell", "conversations": 12}, "12 conversations were tested, and 30 it takes"),
         ({"verdict": "no base to compare with", "base_name": None}, "--base-model"),
         ({"memorization": findings.memorization("a warning")}, "don't give it away"),
         ({"memorization": None}, "test what it repeats"),

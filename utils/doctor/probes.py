@@ -9,33 +9,22 @@ import os
 import shutil
 import socket
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from utils.doctor.finding import Finding
 
-if TYPE_CHECKING:
-    import torch
-
 WANDB_HOST = "api.wandb.ai"
 NETWORK_TIMEOUT_S = 5
-TIMED_TOKENS = 100_000
-CPU_SHARE = 0.08  # of a product's rate, which training the starter reached on a CPU (docs/performance.md)
 
 
 def torch_probe() -> Finding:
-    """Device, memory and the dtype of training there, and from one matrix product how long it takes: about, on a CPU,
-    at best on a GPU, where nothing says what share of that rate training reaches.
-
-    A LoRA step multiplies each frozen weight with each token once forward and once backward: 4 FLOP.
-    """
+    """Device, memory and the dtype of training there, and from one matrix product how long it takes."""
     import torch
 
-    from utils import base_models
+    from utils import base_models, speed
 
     compute = base_models.choose_compute("none", training=True)
     device = compute.device.type
@@ -48,13 +37,9 @@ def torch_probe() -> Finding:
         memory_gib = _memory_gib()
     parts = [f"{torch.__version__.split('+')[0]} on {where}", f"{memory_gib:.0f} GiB" if memory_gib else ""]
     parts.append(str(compute.dtype).removeprefix("torch."))
-    flops = _flops(compute.device, compute.dtype, 4096 if device == "cuda" else 1024)
-    rate, exactness = (flops * CPU_SHARE, "about") if device == "cpu" else (flops, "at best")
-    starter, tinyllama = (_duration(4 * weights * TIMED_TOKENS / rate) for weights in (135e6, 1.1e9))
-    detail = (
-        f"{', '.join(part for part in parts if part)}; {flops / 1e9:,.0f} GFLOP/s were measured, so training on"
-        f" {TIMED_TOKENS:,} tokens takes {exactness} {starter} with the starter, {tinyllama} with TinyLlama"
-    )
+    flops = speed.flops_per_second(compute)
+    detail = f"{', '.join(part for part in parts if part)}; {flops / 1e9:,.0f} GFLOP/s were measured, so "
+    detail += speed.estimate(compute, flops)
     fix = ""
     if device == "cuda" and memory_gib < 7.5:
         fix = "under 8 GB: add --gradient-checkpointing, or use --base-model starter"
@@ -63,25 +48,6 @@ def torch_probe() -> Finding:
         if shutil.which("nvidia-smi"):
             fix = "there is an NVIDIA GPU that torch can't use: install the driver and the torch that pytorch.org names"
     return Finding("torch", "optional" if fix else "fine", detail, fix)
-
-
-def _flops(device: torch.device, dtype: torch.dtype, size: int) -> float:
-    """Floating-point operations a second of the fastest of five products of two square matrices."""
-    import torch
-
-    square = torch.rand(size, size, device=device, dtype=dtype)
-    best_s = float("inf")
-    for _ in range(5):
-        started_s = time.perf_counter()
-        (square @ square).sum().item()
-        best_s = min(best_s, time.perf_counter() - started_s)
-    return 2 * size**3 / best_s
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1g} s" if seconds < 1 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def bitsandbytes_probe() -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from utils.evaluation.results import Evaluation
-from utils.evaluation.verdict import ENOUGH_CONVERSATIONS
+from utils.records import ENOUGH_CONVERSATIONS
 
 
 def how_to_go_on(evaluation: Evaluation) -> list[str]:
@@ -41,8 +41,8 @@ def _after_the_verdict(evaluation: Evaluation) -> list[str]:
         ]
     if evaluation.verdict == "too little to tell":
         return [
-            f"Hold more out: prepare_training_data.py --test-share 0.15, so that {ENOUGH_CONVERSATIONS} conversations"
-            f" or more can be tested (now {evaluation.conversations}), then train again. Or bring more history.",
+            f"{evaluation.conversations} conversations were tested, and {ENOUGH_CONVERSATIONS} it takes: hold more out"
+            " (prepare_training_data.py says which --test-share would do), then train again. Or bring more history.",
             "Until then, read the replies below; the differences above are a hint, no proof.",
         ]
     if evaluation.verdict == "no evidence":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from utils.chatlogs.reporting.activity import FIRST_DATE_MS
 from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.sources.readers import Reading
 from utils.chatlogs.storage.store import Contents
-from utils.records import Record
+from utils.records import ENOUGH_CONVERSATIONS, Record
 from utils.settings import to_dict
 
 REASONS = {
@@ -121,10 +122,24 @@ def show(report: Mapping[str, Any], split: Split) -> None:
         ],
         numeric=[1, 2],
     )
+    _show_too_few(report["sets"]["test"]["conversations"], report["settings"]["test_share"])
     train = split.train
     console.heading("Three records of the training set")
     for index in sorted({len(train) // 4, len(train) // 2, 3 * len(train) // 4}):
         _show_record(train[index].record, name)
+
+
+def _show_too_few(held_out: int, test_share: float) -> None:
+    """Says, before anybody trains, that the test will be too small to tell whether it helped."""
+    if held_out >= ENOUGH_CONVERSATIONS:
+        return
+    enough = math.ceil(20 * test_share * ENOUGH_CONVERSATIONS / max(held_out, 1)) / 20
+    remedy = f"--test-share {enough:g} would hold out about enough" if enough <= 0.4 else "that takes a longer history"
+    console.say()
+    console.say(
+        f"{_counted(held_out, 'conversation')} in the test: whether training helped can be told from"
+        f" {ENOUGH_CONVERSATIONS} on; {remedy}"
+    )
 
 
 def _show_record(record: Record, persona_name: str) -> None:
