@@ -70,6 +70,26 @@ def test_where_nothing_is_installed_it_says_what_to_do(tmp_path):
     assert (code, output.splitlines()[-1]) == (1, "training can't work here yet: packages, torch, bitsandbytes")
 
 
+def test_a_library_that_is_there_and_broken_is_to_be_installed_anew(tmp_path, monkeypatch):
+    """Installing the requirements once more would leave it as it is."""
+    (tmp_path / "bitsandbytes.py").write_text("raise RuntimeError('libbitsandbytes_cuda130.so: cannot open')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    finding = doctor.isolate("bitsandbytes", "bitsandbytes", 60, "broken")
+    assert finding.detail == "does not work: RuntimeError: libbitsandbytes_cuda130.so: cannot open"
+    assert re.search(r"-m pip install --force-reinstall --no-deps bitsandbytes==\d\S+$", finding.fix)
+
+
+def test_another_python_than_the_projects_is_sent_to_it(folder, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    own = Path(".venv") / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    packages = f"{own} -m pip install -r requirements.txt"
+    assert (project.python().state, project.install()) == ("fine", f"{sys.executable} -m venv .venv, then {packages}")
+    (folder / own).parent.mkdir(parents=True)
+    (folder / own).touch()
+    found = project.python()
+    assert (found.state, found.fix, project.install()) == ("optional", f"{own} -m utils.doctor", packages)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the stand-ins for Python are shell scripts")
 @pytest.mark.parametrize(
     ("script", "detail"),

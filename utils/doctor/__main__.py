@@ -25,7 +25,7 @@ from utils.doctor.finding import Finding, State
 
 MARKS: dict[State, str] = {"fine": "ok  ", "optional": "note", "broken": "FAIL"}
 
-# (name, part as shown, seconds to wait, what it means when the probe itself fails)
+# (name of the probe and of its package, part as shown, seconds to wait, what it means when the probe itself fails)
 ISOLATED: tuple[tuple[str, str, float, State], ...] = (
     ("torch", "torch", 180, "broken"),
     ("bitsandbytes", "bitsandbytes", 180, "broken"),
@@ -100,9 +100,9 @@ def isolate(name: str, part: str, timeout_s: float, when_it_fails: State) -> Fin
     try:
         return Finding(**json.loads(done.stdout.strip().splitlines()[-1]))
     except (ValueError, TypeError, IndexError):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ModuleNotFoundError: ")[:160]
         reason = f"its process died of signal {-done.returncode}" if done.returncode < 0 else last
-        return Finding(part, when_it_fails, f"does not work: {reason}", project.install())
+        return Finding(part, when_it_fails, f"does not work: {reason}", project.repair(name))
 
 
 if __name__ == "__main__":

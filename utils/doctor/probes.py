@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
 
+from utils.doctor import project
 from utils.doctor.finding import Finding
 
 WANDB_HOST = "api.wandb.ai"
@@ -80,7 +81,8 @@ def wandb_probe() -> Finding:
     import wandb
 
     if not _logged_in():
-        return Finding("W&B", "optional", "not logged in; metrics go into files alone", "wandb login, if you want it")
+        login = f"{project.command('-m wandb login')}, if you want it"
+        return Finding("W&B", "optional", "not logged in; metrics go into files alone", login)
     try:
         socket.create_connection((WANDB_HOST, 443), timeout=NETWORK_TIMEOUT_S).close()
     except OSError:
@@ -101,7 +103,9 @@ def hub_probe() -> Finding:
     except urllib.error.HTTPError:
         pass  # it answers
     except (OSError, ValueError) as error:
-        return Finding("model hub", "optional", f"{endpoint} can't be reached ({getattr(error, 'reason', error)})", fix)
+        reason = getattr(error, "reason", error)
+        reason = getattr(reason, "strerror", None) or reason
+        return Finding("model hub", "optional", f"{endpoint} can't be reached ({reason})", fix)
     return Finding("model hub", "fine", f"{endpoint} answers")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import shutil
@@ -15,13 +16,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(arguments: str) -> str:
-    """What to type in the project's folder to run something with this very Python."""
-    python = Path(sys.executable)
+    """What to type in the project's folder to run something: with this very Python, or with the project's own where no
+    environment runs."""
+    python = _own_python() if _outside() and _own_python().exists() else Path(sys.executable)
     return f"{python.relative_to(ROOT) if python.is_relative_to(ROOT) else python} {arguments}"
 
 
 def install() -> str:
-    return command("-m pip install -r requirements.txt")
+    """How to install the packages: into the environment that runs, or else into the project's own."""
+    packages = "-m pip install -r requirements.txt"
+    if _outside() and not _own_python().exists():
+        return f"{command('-m venv .venv')}, then {_own_python().relative_to(ROOT)} {packages}"
+    return command(packages)
+
+
+def repair(package: str) -> str:
+    """What mends a package that doesn't work: installing leaves one alone that is there already."""
+    try:
+        version = importlib.metadata.version(package).split("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return install()
+    return command(f"-m pip install --force-reinstall --no-deps {package}=={version}")
 
 
 def python() -> Finding:
@@ -30,7 +45,10 @@ def python() -> Finding:
         return Finding(
             "Python", "broken", f"{version} is too old", "install Python 3.11 or newer, then make a new .venv"
         )
-    return Finding("Python", "fine", f"{version}, {sys.executable}")
+    detail = f"{version}, {sys.executable}"
+    if _outside() and _own_python().exists():
+        return Finding("Python", "optional", f"{detail}, not the project's own", command("-m utils.doctor"))
+    return Finding("Python", "fine", detail)
 
 
 def packages() -> Finding:
@@ -89,7 +107,17 @@ def adapters() -> Finding:
     found = sorted((ROOT / "models").glob("*/adapter_config.json"))
     if found:
         return Finding("adapters", "fine", ", ".join(str(path.parent.relative_to(ROOT)) for path in found))
-    return Finding("adapters", "optional", "none yet", command("train_tinyllama.py"))
+    fix = f"{command('train_tinyllama.py')}, without a GPU with --config configs/cpu-starter.yaml"
+    return Finding("adapters", "optional", "none yet", fix)
+
+
+def _outside() -> bool:
+    """Whether this Python is the system's and not that of an environment."""
+    return sys.prefix == sys.base_prefix
+
+
+def _own_python() -> Path:
+    return ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def _lines(path: Path) -> int:
