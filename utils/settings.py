@@ -56,7 +56,8 @@ def resolve(schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[s
         values[name] = _convert(value, hints[name], where)
         origins[name] = where
 
-    flags = _parse_flags(schema, hints, values, origins, argv, constants.get("__doc__"))
+    program = script if script.endswith(".py") else f"python -m utils.{script}"
+    flags = _parse_flags(schema, hints, values, origins, argv, constants.get("__doc__"), program)
     for name, value in flags.items():
         values[name] = _convert(value, hints[name], f"--{name.replace('_', '-')}")
         origins[name] = "command line"
@@ -151,6 +152,7 @@ def _parse_flags(
     origins: Mapping[str, str],
     argv: Sequence[str],
     description: str | None,
+    program: str,
 ) -> dict[str, Any]:
     """The settings named on the command line, parsed by tyro."""
     import tyro
@@ -175,7 +177,7 @@ def _parse_flags(
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     _refuse_empty_paths(hints, argv)
     with on_parse_error(one_line), console.reader_may_leave():
-        parsed = tyro.cli(command, args=argv, description=(description or "").strip())
+        parsed = tyro.cli(command, prog=program, args=argv, description=(description or "").strip())
     given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}
     return {name: getattr(parsed, name) for name in values if name in given}

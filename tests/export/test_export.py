@@ -192,6 +192,24 @@ def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, 
         assert held_out.output not in path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("form", "typed"),
+    [
+        ("merged", "vllm serve {}"),
+        ("gguf", "llama-cli -m {}/model.gguf -sys 'You are Ann'\"'\"'s \"echo\".'"),
+        ("ollama", "ollama create NAME -f {}/Modelfile\n    ollama run NAME"),
+    ],
+)
+def test_what_to_type_next_is_shown_ready_to_be_copied(export, capsys, form, typed):
+    _, folder = export(form, "--system-prompt", 'You are Ann\'s "echo".')
+    assert capsys.readouterr().out.endswith(f"    {typed.format(folder)}\n")
+
+
+def test_help_names_the_command(export, capsys):
+    assert export("merged", "--help")[0] == 0
+    assert capsys.readouterr().out.startswith("usage: python -m utils.export [-h]")
+
+
 def test_an_adapter_trained_in_4_bit_is_measured_there_too(export, adapter_folder, capsys):
     manifest = json.loads((adapter_folder / "training.json").read_text())
     manifest["settings"]["quantization"] = "nf4"

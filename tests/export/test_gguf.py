@@ -189,6 +189,13 @@ def test_nothing_is_put_before_a_prompt(tiny, tinyllama):
     assert template.startswith("{{ ' ' }}")
 
 
+def test_the_file_says_how_replies_are_drawn(tiny):
+    """llama.cpp takes these where the command line says nothing else."""
+    fields = gguf.GGUFReader(tiny.path).fields
+    said = {name: fields[f"general.sampling.{name}"].contents() for name in ("temp", "top_p", "top_k", "min_p")}
+    assert said == {"temp": pytest.approx(0.7), "top_p": pytest.approx(0.9), "top_k": 0, "min_p": 0}
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

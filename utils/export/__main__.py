@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import math
 import shutil
+import textwrap
 
 from utils import base_models, console, records, settings
 from utils.export.settings import ExportSettings
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
 
     model, tokenizer = trained.load(Compute(compute.device, torch.float32, "none"))
     encoded = held_out.sample(test_records, tokenizer, wanted)
+    system_prompt = wanted.system_prompt or ollama.system_prompt(test_records)
     if wanted.to != "merged":
         gguf_file.check_supported(model.config, tokenizer)
     if wanted.to == "ollama":
@@ -71,7 +73,6 @@ def main(argv: list[str] | None = None) -> None:
             held_out.check(kind, exported[kind], full_precision)
         if wanted.to == "ollama":
             vocabulary = gguf_vocabulary.read(tokenizer, len(tokenizer))
-            system_prompt = wanted.system_prompt or ollama.system_prompt(test_records)
             text = ollama.modelfile("model.gguf", tokenizer, system_prompt, leading_space=vocabulary.leading_space)
             (folder / "Modelfile").write_text(text, encoding="utf-8")
         as_trained = None
@@ -92,7 +93,8 @@ def main(argv: list[str] | None = None) -> None:
         numeric=(1, 2),
     )
     held_out.warn_of_base(measured, compute.quantization)
-    console.say(f"\n{wanted.to}  {wanted.destination}; its README.md says how to use it")
+    console.say(f"\n{wanted.to}  {wanted.destination}; its README.md says what was measured. To use it:")
+    console.say(textwrap.indent(model_card.commands(wanted.to, str(wanted.destination), system_prompt), "    "))
 
 
 if __name__ == "__main__":

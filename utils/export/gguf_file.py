@@ -18,7 +18,7 @@ from transformers.utils import logging
 from utils import console
 from utils.base_models import Compute
 from utils.console import UserError
-from utils.export import gguf_vocabulary
+from utils.export import gguf_vocabulary, merged
 
 GgufType = Literal["f16", "q8_0"]
 
@@ -40,14 +40,14 @@ def check_supported(config: PretrainedConfig, tokenizer: Tokenizer) -> None:
     gguf_vocabulary.read(tokenizer, config.vocab_size)
 
 
-def write(merged: Path, tokenizer: Tokenizer, path: Path, kind: GgufType) -> None:
+def write(model_folder: Path, tokenizer: Tokenizer, path: Path, kind: GgufType) -> None:
     """Converts a folder that `merged.write` made, one tensor in memory at a time."""
-    config = AutoConfig.from_pretrained(merged)
+    config = AutoConfig.from_pretrained(model_folder)
     writer = gguf.GGUFWriter(path, "llama")
     try:
         _add_architecture(config, writer, kind)
         gguf_vocabulary.add(gguf_vocabulary.read(tokenizer, config.vocab_size), tokenizer, writer)
-        tensors = sorted(_tensors(merged, config), key=lambda each: each[1])
+        tensors = sorted(_tensors(model_folder, config), key=lambda each: each[1])
         for source, name, file_name in tensors:
             with safe_open(file_name, framework="np") as file:
                 shape = tuple(file.get_slice(source).get_shape())
@@ -101,12 +101,16 @@ def _add_architecture(config: PretrainedConfig, writer: gguf.GGUFWriter, kind: G
     writer.add_rope_dimension_count(head_size)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_sampling_temp(merged.TEMPERATURE)
+    writer.add_sampling_top_p(merged.TOP_P)
+    writer.add_sampling_top_k(merged.TOP_K)
+    writer.add_sampling_min_p(0.0)
 
 
-def _tensors(merged: Path, config: PretrainedConfig) -> Iterator[tuple[str, str, Path]]:
+def _tensors(model_folder: Path, config: PretrainedConfig) -> Iterator[tuple[str, str, Path]]:
     """(name in transformers, name in GGUF, file) of every weight; a tied head is its embedding and is not repeated."""
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for path in sorted(merged.glob("*.safetensors")):
+    for path in sorted(model_folder.glob("*.safetensors")):
         with safe_open(path, framework="np") as file:
             for source in file.keys():  # noqa: SIM118
                 if source == "lm_head.weight" and config.tie_word_embeddings:

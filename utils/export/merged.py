@@ -13,6 +13,9 @@ from utils import prompts
 from utils.base_models import Compute
 from utils.console import UserError
 
+# Replies are drawn as test_model_loading.py draws them, also where another program's own habits would come in.
+TEMPERATURE, TOP_P, TOP_K = 0.7, 0.9, 0
+
 
 def write(
     model: PeftModel | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype
@@ -47,12 +50,12 @@ def load(folder: Path, compute: Compute) -> PreTrainedModel:
 
 
 def generation_settings(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
-    """Replies drawn as test_model_loading.py draws them, ended by any of the tokens that end a turn."""
+    """How replies are drawn, and that any of the tokens that end a turn ends them."""
     return GenerationConfig(
         do_sample=True,
-        temperature=0.7,
-        top_p=0.9,
-        top_k=0,
+        temperature=TEMPERATURE,
+        top_p=TOP_P,
+        top_k=TOP_K,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=sorted(prompts.end_of_turn_ids(tokenizer)),
         pad_token_id=tokenizer.pad_token_id,

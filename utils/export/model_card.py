@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,16 @@ from utils.saved_models import model_cards
 
 PACKAGES = ("torch", "transformers", "peft", "gguf")
 
+
+def commands(form: str, folder: str, system_prompt: str) -> str:
+    """What to type to use an export, a line each."""
+    return {
+        "merged": f"vllm serve {shlex.quote(folder)}",
+        "gguf": f"llama-cli -m {shlex.quote(f'{folder}/model.gguf')} -sys {shlex.quote(system_prompt)}",
+        "ollama": f"ollama create NAME -f {shlex.quote(f'{folder}/Modelfile')}\nollama run NAME",
+    }[form]
+
+
 _USE = {
     "merged": """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,9 +36,9 @@ model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 ```
 
-`vllm serve THIS_FOLDER` serves it as well.""",
-    "gguf": "```\nllama-cli -m THIS_FOLDER/model.gguf --jinja -cnv -sys 'THE SYSTEM PROMPT OF YOUR RECORDS'\n```",
-    "ollama": "```\nollama create NAME -f THIS_FOLDER/Modelfile\nollama run NAME\n```",
+`vllm serve THIS_FOLDER` serves it as well. The persona's system prompt goes before each chat.""",
+    "gguf": f"```\n{commands('gguf', 'THIS_FOLDER', 'THE SYSTEM PROMPT OF YOUR RECORDS')}\n```",
+    "ollama": f"```\n{commands('ollama', 'THIS_FOLDER', '')}\n```",
 }
 _MADE_BY = {True: "with a LoRA adapter merged into it", False: "with every weight trained further"}
 _RELATION = {"merged": "merge", "gguf": "quantized", "ollama": "quantized"}

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from utils import console, prompts
 from utils.console import UserError
+from utils.export import merged
 from utils.prompts import ChatMessage
 from utils.records import Record
 
@@ -54,7 +55,7 @@ def turns(tokenizer: PreTrainedTokenizerBase) -> Turns:
 def modelfile(gguf_name: str, tokenizer: PreTrainedTokenizerBase, system_prompt: str, *, leading_space: bool) -> str:
     """The Modelfile's text. `leading_space` is the vocabulary's: the template writes the space that llama.cpp doesn't.
 
-    Replies are drawn as test_model_loading.py draws them; without the last three lines Ollama's own habits come in.
+    Without the last lines Ollama's own habits of drawing replies come in.
 
     Raises UserError when the chat template can't be said in a Modelfile.
     """
@@ -74,8 +75,8 @@ def modelfile(gguf_name: str, tokenizer: PreTrainedTokenizerBase, system_prompt:
     stop_lines = "\n".join(f'PARAMETER stop "{stop}"' for stop in sorted(stops))
     return (
         f'FROM ./{gguf_name}\nTEMPLATE """{template}"""\nSYSTEM """{_quotable(system_prompt, tokenizer, parts)}"""\n'
-        f"{stop_lines}\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\nPARAMETER top_k 0\n"
-        "PARAMETER repeat_penalty 1.0\n"
+        f"{stop_lines}\nPARAMETER temperature {merged.TEMPERATURE}\nPARAMETER top_p {merged.TOP_P}\n"
+        f"PARAMETER top_k {merged.TOP_K}\nPARAMETER repeat_penalty 1.0\n"
     )
 
 

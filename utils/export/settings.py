@@ -28,7 +28,7 @@ class ExportSettings:
         Literal["f16", "q8_0"], Meta(description="Numbers in a GGUF file: 16 bits, or 8 bits at half the size.")
     ] = "q8_0"
     system_prompt: Annotated[
-        str | None, Meta(description="Ollama's SYSTEM; none takes the one of the held-out records.")
+        str | None, Meta(description="For Ollama and llama.cpp; none takes the one of the held-out records.")
     ] = None
 
     base_model: Annotated[
