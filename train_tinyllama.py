@@ -9,7 +9,7 @@ Reads data/processed/ (made by prepare_training_data.py) and leaves the adapter,
 in models/tinyllama-finetuned/. Edit the constants below, or give the same settings as flags; --help lists them all.
 """
 
-from utils import base_models, console, settings
+from utils import base_models, console, libraries, settings
 from utils.training.settings import TrainingSettings
 
 BASE_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # hub id, a folder, or "starter"
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     run = chosen.values
     settings.show(chosen)
 
-    console.quiet_libraries()
+    libraries.prepare()
     from utils.training import artifacts, checkpoints, data, lora, preflight
     from utils.training import run as training
 

@@ -24,7 +24,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import base_models, console, records
+from utils import base_models, console, libraries, records
 from utils.console import UserError
 from utils.saved_models import adapters
 
@@ -47,7 +47,7 @@ class Round(msgspec.Struct, frozen=True):
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    console.quiet_libraries()
+    libraries.prepare()
     import torch
 
     from utils.evaluation.contexts import held_out_replies

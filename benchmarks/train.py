@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training_measurement import Dtype, Job, Measurement
 
-from utils import base_models, console, prompts, records
+from utils import base_models, console, libraries, prompts, records
 from utils.console import UserError
 from utils.prompts import Encoded
 from utils.records import Record
@@ -49,7 +49,7 @@ Round = dict[str, Measurement]  # by recipe
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    console.quiet_libraries()
+    libraries.prepare()
     train = newest_conversations(records.read(arguments.data_dir / "train.jsonl"), arguments.records)
     held_out = newest_conversations(records.read(arguments.data_dir / "validation.jsonl"), arguments.held_out)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:

@@ -18,7 +18,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from utils import base_models, console, records
+from utils import base_models, console, libraries, records
 
 if TYPE_CHECKING:
     import torch
@@ -213,7 +213,7 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype) -> float:
 def main() -> None:
     job_file, result_file = map(Path, sys.argv[1:])
     job = msgspec.json.decode(job_file.read_bytes(), type=Job, dec_hook=lambda kind, value: kind(value))
-    console.quiet_libraries()
+    libraries.prepare()
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         result_file.write_bytes(msgspec.json.encode(measure(job, Path(scratch))))
 

@@ -271,10 +271,10 @@ def test_killed_and_stopped_and_every_cell_twice_ends_as_an_uninterrupted_script
 
 
 def test_a_t4_that_says_it_can_do_bfloat16_gets_float16(quick):
-    notebook = up_to(notebook_with(**quick | {"DEVICE": "auto"}), "console.quiet_libraries()")
+    notebook = up_to(notebook_with(**quick | {"DEVICE": "auto"}), "libraries.prepare()")
     add_before(
         notebook,
-        "console.quiet_libraries()",
+        "libraries.prepare()",
         """
         from types import SimpleNamespace
         import torch

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -111,19 +109,6 @@ def _error_line(error: UserError) -> str:
     """One line; a name out of somebody else's file can't steer the terminal."""
     printable = "".join(each if each.isprintable() else " " for each in str(error))
     return f"error: {' '.join(printable.split())}"
-
-
-def quiet_libraries() -> None:
-    """Keeps the chatter of the training libraries off the terminal; call it before they are imported."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm in a notebook without ipywidgets
-    warnings.filterwarnings("ignore", message="Could not find a config file in")  # peft saves, and the hub is away
-    if not err.is_terminal:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def is_main_process() -> bool:

@@ -16,7 +16,7 @@ import math
 import shutil
 import textwrap
 
-from utils import base_models, console, records, settings
+from utils import base_models, console, libraries, records, settings
 from utils.export.settings import ExportSettings
 
 TEXT_BYTES = 50_000_000  # room for tokenizer, card and file headers
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = chosen.values
     settings.show(chosen)
 
-    console.quiet_libraries()
+    libraries.prepare()
     import torch
 
     from utils.base_models import Compute
