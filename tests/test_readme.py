@@ -6,6 +6,8 @@ from a clone to an exported adapter.
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import os
 import re
 import shutil
@@ -15,6 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from utils.chatlogs.settings import PrepareSettings
+from utils.evaluation.settings import EvaluationSettings
+from utils.export.settings import ExportSettings
+from utils.training.colab_settings import ColabSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[0]
@@ -30,7 +37,7 @@ ELSEWHERE = {
     "python -m pip install -r requirements.txt": "the Makefile",
     "pip install -r requirements-web.txt": "tests/evaluation/test_web.py, where it is installed",
     "accelerate launch --config_file configs/distributed.yaml train_tinyllama.py": "tests/training/test_distributed.py",
-    "llama-cli -m FOLDER/model.gguf --jinja -cnv -sys 'SYSTEM PROMPT OF YOUR RECORDS'": "nobody: the README says so",
+    "llama-cli -m FOLDER/model.gguf -sys 'SYSTEM PROMPT OF YOUR RECORDS'": "nobody: the README says so",
     "ollama create NAME -f FOLDER/Modelfile": "nobody: the README says so",
     "ollama run NAME": "nobody: the README says so",
     "vllm serve FOLDER": "nobody: the README says so",
@@ -98,6 +105,37 @@ def test_what_the_makefile_installs_is_what_the_readme_says():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "-m venv .venv" in makefile
     assert re.search(r"-m pip install .*-r requirements\.txt", makefile)
+
+
+def said_by_the_project() -> list[str]:
+    """Every text in its code, with ... where a value is put in."""
+    texts = []
+    for path in (ROOT / "utils").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
+
+
+def test_every_message_that_is_explained_is_one_that_is_said():
+    rows = PAGE.split("## When something is wrong")[1].split("## ")[0].split("|---|---|")[1].splitlines()
+    messages = [re.findall(r"`([^`]+)`", row.split("|")[1])[0] for row in rows if row.startswith("| ")]
+    assert len(messages) > 6
+    texts = said_by_the_project()
+    for message in set(messages) - {"No module named ..."}:  # Python's own
+        parts = [re.escape(part.strip()) for part in message.split("...")]
+        assert any(re.search(".*".join(parts), text) for text in texts), message
+
+
+def test_every_flag_and_setting_on_the_page_is_one_that_a_script_has():
+    schemas = (PrepareSettings, ColabSettings, EvaluationSettings, ExportSettings)
+    known = {field.name for schema in schemas for field in dataclasses.fields(schema)} | {"config", "help"}
+    text = re.sub(r"`(?:vllm|accelerate|pip)[^`]*`|--max-lora-rank", "", PAGE + PAGE_AFTER_LAYOUT)
+    assert {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)} - known == set()
+    assert {name.lower() for name in re.findall(r"`([A-Z][A-Z_]+)`", text)} - known == set()
 
 
 @pytest.fixture(scope="module")
