@@ -5,8 +5,14 @@
 """
 A Discord history in, a small chat model out that answers like one person in it: the training on Google Colab.
 
-Run all cells (Runtime > Run all). As it stands, this trains TinyLlama on an invented sample server; for your own
-history, change SOURCE and PERSONA in the first cell. Ask the people in it first: their words will be in the model.
+Run all cells (Runtime > Run all). As it stands, this trains TinyLlama on an invented sample server. For your own
+history:
+
+1. Ask the people in it: their words will be in the model.
+2. In the first cell, say where the export is (SOURCE: a zip on your Drive, or "upload"), whose replies to learn
+   (PERSONA; None lists the most active authors and stops), and where the adapter goes (OUTPUT_DIR: another folder than
+   the sample's).
+3. Run all cells again.
 
 What it costs: a GPU session, for which a free T4 should do with the settings below, and some space on Google Drive if
 you let it use that. How long it takes is measured on your data before the training starts. Your history stays in your
@@ -23,13 +29,13 @@ The same file is a plain script, `python train_colab.py`; `--help` lists every s
 # The ones that people change. Any setting that `--help` lists may stand here, in capitals.
 
 # %%
-REPOSITORY = None  # "https://github.com/OWNER/NAME" of your copy of the project, where the notebook is on its own
-DRIVE_FOLDER = "rohanai"  # in My Drive: uploads, checkpoints and adapter outlive the session; None uses no Drive
+REPOSITORY = None  # "https://github.com/OWNER/NAME" of your copy of the project
+DRIVE_FOLDER = "rohanai"  # in My Drive, for what must outlive the session; None uses no Drive
 
-SOURCE = "data/sample"  # an export, a zip or a folder, such as one on Drive; "upload"; None: DATA_DIR is prepared
+SOURCE = "data/sample"  # or "/content/drive/MyDrive/export.zip", or "upload"; None: DATA_DIR is prepared
 PERSONA = "rohan"  # whose replies to learn: a user id or a name; None lists the most active authors
-PREPARE_FLAGS = ()  # more for prepare_training_data.py: ("--exclude-authors", "ines")
-TEST_FLAGS = ()  # more for test_model_loading.py: ("--quick",)
+PREPARE_FLAGS = ("--test-share", "0.25")  # the small sample needs it for a verdict; () holds out a tenth
+TEST_FLAGS = ()  # ("--quick",) is shorter
 
 BASE_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # or "starter": 135M, without a GPU
 DATA_DIR = "data/colab"
@@ -88,7 +94,8 @@ settings.show(chosen)
 
 # %% [markdown]
 # ## The runtime
-# A T4 or V100 computes in float16, an L4, an A100 or newer in bfloat16, a CPU in whichever it multiplies faster.
+# A T4 or V100 computes in float16, an L4, an A100 or newer in bfloat16, a CPU in whichever it multiplies faster. The
+# estimate is made from one product of two matrices; the preflight below measures on your data.
 
 # %%
 libraries.prepare()
@@ -170,7 +177,8 @@ if test_file.exists():
 
 # %% [markdown]
 # ## Take it home
-# The adapter as a zip, without checkpoints and without any message.
+# The adapter as a zip, without checkpoints and without any message. Unpack it into `models/` of a copy of the project;
+# there, `python test_model_loading.py --chat` talks to it.
 
 # %%
 colab.download(colab.pack(run.output_dir))

@@ -362,6 +362,17 @@ def test_a_changed_base_is_refused_by_name(flags, tiny_base, tmp_path, change, n
         train_tinyllama.main(flags(folder, "--base-model", str(base), "--resume"))
 
 
+def test_other_data_are_refused_in_a_line_that_can_be_read(flags, tmp_path, data_dir):
+    folder, other = tmp_path / "adapter", shutil.copytree(data_dir, tmp_path / "other")
+    train_tinyllama.main(flags(folder))
+    lines = (other / "train.jsonl").read_text().splitlines()
+    (other / "train.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    with pytest.raises(
+        UserError, match=r"another training data \(\w{12} then, \w{12} now\); put that back, name another"
+    ):
+        train_tinyllama.main(flags(folder, "--data-dir", str(other), "--resume"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changed", [("--quantization", "nf4"), ("--lora-alpha", "32"), ("--seed", "1"), ("--epochs", "3")]

@@ -121,7 +121,7 @@ def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Checkpoint | N
         if changed:
             raise UserError(
                 f"{folder} can't go on with {_difference(changed, known, fingerprints)};"
-                " put that back, or start over with --restart"
+                " put that back, name another --output-dir, or start over with --restart"
             )
         return Checkpoint(folder, manifest.micro_batch_tokens)
     return None
@@ -147,7 +147,12 @@ def clear(root: Path) -> None:
 
 
 def _difference(changed: list[str], known: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    return "; ".join(f"another {name} ({known.get(name)} then, {wanted[name]} now)" for name in changed)
+    """What has changed, by name; of a sha256 the first digits are enough to look it up."""
+    return "; ".join(f"another {name} ({_short(known.get(name))} then, {_short(wanted[name])} now)" for name in changed)
+
+
+def _short(value: str | None) -> str:
+    return value[:12] if value and len(value) == 64 else str(value)
 
 
 def _read_manifest(folder: Path) -> Manifest:
