@@ -196,6 +196,17 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(resolve, argv, ya
         (["--loaves", "1.5"], None, {}, "--loaves: invalid literal for int() with base 10: '1.5'"),
         (["--loaves"], None, {}, "--loaves: too few values"),
         (["--loaves", "--steam"], None, {}, "--loaves: too few values"),
+        (["--oven", 300 * "x"], None, {}, f"--oven: expected `path` of names up to 255 bytes, not '{96 * 'x'}..."),
+        ([], 'oven: "a\\0b"', {}, "oven in {preset}: expected `path` of names up to 255 bytes, not 'a\\x00b'"),
+        (["--flour", 300 * "x"], None, {}, f"--flour: '{96 * 'x'}... is none of rye, wheat"),
+        (["--config="], None, {}, "--config needs the path of a YAML file, such as configs/t4.yaml"),
+        (["--config", ""], None, {}, "--config needs the path of a YAML file, such as configs/t4.yaml"),
+        (
+            ["--config", "a", "--config=b"],
+            None,
+            {},
+            "--config takes one preset; put both into one file, or pass settings as flags",
+        ),
     ],
 )
 def test_a_wrong_type_or_a_value_out_of_bounds_says_where_and_what(resolve, argv, yaml, constants, message):
@@ -218,10 +229,20 @@ def test_presets_that_cannot_be_read(resolve, tmp_path):
         resolve("--config")
     with pytest.raises(UserError, match="can't read the preset"):
         resolve("--config", str(tmp_path))
-    with pytest.raises(UserError, match="is not valid YAML"):
-        resolve(yaml="loaves: [1")
+    for broken in ("loaves: [1", f"loaves: {2000 * '['}", "loaves: 2026-99-99", "? [1]\n: 2", f"loaves: {5000 * '9'}"):
+        with pytest.raises(UserError, match="is not valid YAML"):
+            resolve(yaml=broken)
+    resolve.preset.write_text("loaves: 3", encoding="utf-16")
+    with pytest.raises(UserError, match="is not in UTF-8; save it as that"):
+        resolve("--config", str(resolve.preset))
     with pytest.raises(UserError, match="must hold `name: value` lines, one setting each"):
         resolve(yaml="- loaves\n- 3\n")
+
+
+def test_a_preset_may_have_windows_line_ends_and_a_byte_order_mark(resolve):
+    resolve.preset.write_bytes(b"\xef\xbb\xbfloaves: 6\r\nflour: rye\r\n")
+    found = resolve("--config", str(resolve.preset)).values
+    assert (found.loaves, found.flour) == (6, "rye")
 
 
 def test_a_preset_is_named_with_an_equals_sign_too(resolve):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,11 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from utils import console
+from utils import console, presets
 from utils.console import UserError
 
 Schema = TypeVar("Schema")
+LONGEST_NAME_BYTES = 255  # of a file or folder, on every system; above that each call fails in its own way
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ def resolve(schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[s
     origins = dict.fromkeys(values, "default")
 
     layers = [(f"{name} in {script}", name.lower(), value) for name, value in constants.items() if name.isupper()]
-    preset = _preset_path(argv)
+    preset = presets.path(argv)
     if preset is not None:
-        layers += [(f"{name} in {preset}", name, value) for name, value in _read_preset(preset).items()]
+        layers += [(f"{name} in {preset}", name, value) for name, value in presets.read(preset).items()]
     for where, name, value in layers:
         if name not in values:
             raise UserError(f"unknown setting {where}{_nearest(name, values)}")
@@ -85,35 +87,6 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, tuple | list) else str(value)
 
 
-def _preset_path(argv: Sequence[str]) -> Path | None:
-    for index, argument in enumerate(argv):
-        if argument == "--config":
-            if index + 1 == len(argv):
-                raise UserError("--config needs the path of a YAML file, such as configs/t4.yaml")
-            return Path(argv[index + 1])
-        if argument.startswith("--config="):
-            return Path(argument.removeprefix("--config="))
-    return None
-
-
-def _read_preset(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no preset at {path}; the ones that come along are in configs/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"can't read the preset {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if preset is None:
-        return {}
-    if not isinstance(preset, dict):
-        raise UserError(f"{path} must hold `name: value` lines, one setting each")
-    return {str(name): value for name, value in preset.items()}
-
-
 def _convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, str | Path) and _plain(hint) == tuple[Path, ...]:
         value = (value,)  # one path where there may be several
@@ -122,14 +95,22 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     except msgspec.ValidationError as error:
         choices = _choices(hint)
         if choices:
-            raise UserError(f"{where}: {value!r} is none of {', '.join(map(str, choices))}") from None
+            raise UserError(f"{where}: {_short(value)} is none of {', '.join(map(str, choices))}") from None
         quotes = "; put it in quotes" if "`str" in str(error) and type(value) is int else ""
-        raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {value!r}{quotes}") from None
+        raise UserError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}, not {_short(value)}{quotes}") from None
+
+
+def _short(value: Any) -> str:
+    shown = repr(str(value) if isinstance(value, Path) else value)
+    return shown if len(shown) <= 100 else f"{shown[:97]}..."
 
 
 def _to_path(wanted: type, value: Any) -> Any:
     if wanted is Path and isinstance(value, str | Path) and value != "":
-        return Path(value)
+        path = Path(value)
+        if "\0" in str(path) or any(len(os.fsencode(part)) > LONGEST_NAME_BYTES for part in path.parts):
+            raise msgspec.ValidationError(f"Expected `path` of names up to {LONGEST_NAME_BYTES} bytes")
+        return path
     raise msgspec.ValidationError(f"Expected `{wanted.__name__.lower()}`")
 
 
@@ -165,7 +146,7 @@ def _parse_flags(
             nearest = _nearest(name, values).replace("_", "-").replace("mean ", "mean --")
             raise UserError(f"unknown setting {token}{nearest}")
         if isinstance(event, InvalidChoice):
-            raise UserError(f"{_flag(event)}: {event.value!r} is none of {', '.join(event.choices)}")
+            raise UserError(f"{_flag(event)}: {_short(event.value)} is none of {', '.join(event.choices)}")
         reason = getattr(event, "message", None) or getattr(event, "reason", type(event).__name__)
         raise UserError(f"{_flag(event)}: {reason.replace('_', ' ')}")
 
