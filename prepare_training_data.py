@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     from utils.chatlogs import outputs
 
     outputs.check_folder(chosen)
-    if chosen.forget:
+    if resolved.origins["forget"] != "default":
         from utils.chatlogs import forget
 
         forget.forget(chosen, lambda last: prepare(last, source=None))

@@ -256,11 +256,36 @@ def test_an_unknown_id_is_one_line_and_removes_nothing(raw, wanted, line):
         prepare_training_data.main(["--output-dir", str(raw.parent / "other"), "--forget", "1"])
 
 
-def test_who_is_forgotten_already_is_said(raw):
+def test_forgetting_again_finishes_what_a_killed_run_began(raw, capsys, monkeypatch):
+    before = prepare(raw)
+    path, dale = raw.parent / "out.duckdb", files.PEOPLE["dale"]
+    with monkeypatch.context() as broken:
+        broken.setattr(prepare_training_data, "prepare", lambda *_, **__: sys.exit(137))  # new store, old records
+        with pytest.raises(SystemExit):
+            forget(raw, dale)
+    assert rows(path, f"SELECT count(*) FROM messages WHERE author_id = {dale}") == [(0,)]
+    assert {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()} == before
+    forget(raw, dale)
+    assert "is forgotten already" in capsys.readouterr().out
+    assert str(dale).encode() not in everything(raw) and b"kazoo 0" not in everything(raw)
+
+
+@pytest.mark.parametrize("report", [None, b"", b"{}", b'{"settings": {"persona": 5}}', b"[]", b"\xff"])
+def test_nothing_is_forgotten_where_nothing_says_how_the_records_were_made(raw, report):
     prepare(raw)
-    forget(raw, files.PEOPLE["dale"])
-    with pytest.raises(UserError, match="is forgotten already"):
-        forget(raw, files.PEOPLE["dale"])
+    path, dale = raw.parent / "out" / "report.json", files.PEOPLE["dale"]
+    path.unlink()
+    if report is not None:
+        path.write_bytes(report)
+    with pytest.raises(UserError, match="prepare the data again, then forget; nothing was removed"):
+        forget(raw, dale)
+    assert rows(raw.parent / "out.duckdb", f"SELECT count(*) FROM messages WHERE author_id = {dale}") == [(8,)]
+
+
+def test_forgetting_nobody_is_a_mistake(raw):
+    prepare(raw)
+    with pytest.raises(UserError, match="--forget needs the id of a person or a message"):
+        forget(raw)
 
 
 def test_the_fingerprint_follows_the_files(raw):

@@ -22,6 +22,8 @@ from utils.chatlogs.storage import history, store
 from utils.console import UserError
 from utils.records import Record
 
+_AGAIN = "prepare the data again, then forget; nothing was removed"
+
 
 def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]) -> None:
     """Removes what the ids name from the store, then makes the prepared files again with the settings that made them.
@@ -29,12 +31,18 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
     Only making them again finds every record that holds the words, since a history's turns carry no ids. The answers to
     the forgotten leave with them. `prepare` is to work on the store as it is.
 
-    Raises UserError, before anything is changed, where there is no store, or an id is nobody's in it.
+    What is forgotten already is no mistake: a run that was killed on its way here may have left the records as they
+    were.
+
+    Raises UserError, before anything is changed, where there is no store, an id is nobody's in it, or nothing says how
+    the prepared files were made.
     """
+    ids = _ids(settings)
     path = outputs.store_path(settings)
     if not path.exists():
         raise UserError(f"there is no store at {path} to forget anything in; pass --output-dir, or --store")
-    ids = _ids(settings)
+    outputs.recover(settings.output_dir)
+    last = _last_settings(settings.output_dir)
     with store.connect(path, read_only=True) as connection:
         reading = history.last_reading(connection, None) or Reading()
         authors, messages = _count(connection, ids, reading.records, path)
@@ -50,11 +58,9 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
     if settings.dry_run:
         console.say(f"dry run: {found} would leave {path}; nothing was written")
         return
-    outputs.recover(settings.output_dir)
     forgotten = [*ids, *sorted(speakers)] if reading.records else ids
     store.rewrite(path, forgotten, history.encode(replace(reading, records=left_over)))
     console.say(f"removed {found} from {path}")
-    last = _last_settings(settings.output_dir)
     if last is None:
         console.say(f"there are no prepared files in {settings.output_dir}")
         return
@@ -76,6 +82,8 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
 
 
 def _ids(settings: PrepareSettings) -> list[int]:
+    if not settings.forget:
+        raise UserError("--forget needs the id of a person or a message; the records and the store hold them")
     for one in settings.forget:
         if not is_id(one):
             raise UserError(
@@ -101,23 +109,29 @@ def _count(connection: Any, ids: list[int], records: list[Record], path: Path) -
     known = dict.fromkeys(examples.ids_of(records), False) | dict(rows)
     earlier = set(store.forgotten(connection))
     for one in ids:
-        if one not in known:
-            why = "is forgotten already" if one in earlier else "is the id of no person and no message"
-            raise UserError(f"{one} {why} in {path}; nothing was removed")
+        if one in earlier:
+            console.say(f"{one} is forgotten already in {path}; the prepared files are made again")
+        elif one not in known:
+            raise UserError(f"{one} is the id of no person and no message in {path}; nothing was removed")
     ((messages,),) = connection.execute(
         "SELECT count(*) FROM messages WHERE id IN (SELECT unnest($1)) OR author_id IN (SELECT unnest($1))", [ids]
     ).fetchall()
-    return sum(known[one] for one in ids), messages
+    return sum(known.get(one, False) for one in ids), messages
 
 
 def _last_settings(folder: Path) -> tuple[PrepareSettings, int] | None:
     """The settings that made the prepared files, with the persona's id, and the number of records."""
+    path = folder / "report.json"
     try:
-        report = msgspec.json.decode((folder / "report.json").read_bytes())
+        report = msgspec.json.decode(path.read_bytes())
+        settings = msgspec.convert(
+            report["settings"], PrepareSettings, strict=False, dec_hook=lambda _, text: Path(text)
+        )
+        persona = report["persona"]["id"] if report["persona"]["id"] != "0" else settings.persona
+        return replace(settings, persona=persona), report["replies"]["records"]
     except FileNotFoundError:
+        if any((folder / name).exists() for name in outputs.PREPARED):
+            raise UserError(f"{folder} has no report.json, which says how its records were made; {_AGAIN}") from None
         return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"can't read {folder / 'report.json'}: {error}; prepare the data again") from None
-    settings = msgspec.convert(report["settings"], PrepareSettings, strict=False, dec_hook=lambda _, text: Path(text))
-    persona = report["persona"]["id"] if report["persona"]["id"] != "0" else settings.persona
-    return replace(settings, persona=persona), report["replies"]["records"]
+    except (OSError, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"can't read {path} ({error}); {_AGAIN}") from None
