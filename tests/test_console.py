@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -93,3 +94,23 @@ def test_names_and_messages_can_not_steer_the_terminal(capsys):
     shown = "a·[31mred· ·2J ·dlrow"
     assert [line.strip() for line in printed.out.splitlines() if line.strip()] == [shown] * 3
     assert printed.err == f"warning: {shown}\n"
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.ENOSPC, "no space left"), (errno.EACCES, "permission denied")])
+def test_what_the_disk_does_not_allow_is_one_line(capsys, number, told):
+    def main():
+        raise OSError(number, "", "some/\nplace")
+
+    with pytest.raises(SystemExit) as exit_:
+        console.run(main)
+    line = capsys.readouterr().err
+    assert exit_.value.code == 2 and line.count("\n") == 1
+    assert line.startswith("error: the disk says") and told in line and "some/ place" in line
+
+
+def test_a_bug_keeps_its_traceback():
+    def main():
+        raise FileNotFoundError(errno.ENOENT, "", "gone")
+
+    with pytest.raises(FileNotFoundError):
+        console.run(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -25,6 +26,13 @@ from rich.table import Table
 
 # Chat text and names may hold what would steer a terminal or turn its text around.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+_FAULTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or name a place on another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "ask for the right to it, or name another place"),
+    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), "name it by another path"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "see whether the disk is in order"),
+}
 
 
 class _Lines(Console):
@@ -54,12 +62,20 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], object]) -> None:
-    """Runs a script's `main`: a UserError ends in one line on stderr and exit code 2, a bug keeps its traceback."""
+    """Runs a script's `main`: a UserError ends in one line on stderr and exit code 2, as does what a disk refuses; a
+    bug keeps its traceback."""
     _show_any_text()
     try:
         main()
     except UserError as error:
         err.print(_error_line(error), markup=False)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _FAULTS:
+            raise
+        where = f" for {str(error.filename)[:300]}" if error.filename else ""
+        mistake = UserError(f"the disk says {os.strerror(error.errno).lower()}{where}; {_FAULTS[error.errno]}")
+        err.print(_error_line(mistake), markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         err.print("stopped by Ctrl-C", markup=False)
@@ -100,7 +116,7 @@ def _end_script(kind: type[BaseException], error: BaseException, traceback: Trac
     def again() -> None:
         raise error
 
-    if isinstance(error, UserError | KeyboardInterrupt):
+    if isinstance(error, UserError | KeyboardInterrupt) or (isinstance(error, OSError) and error.errno in _FAULTS):
         run(again)
     sys.__excepthook__(kind, error, traceback)
 

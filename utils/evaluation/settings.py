@@ -20,7 +20,8 @@ class EvaluationSettings:
         ),
     ] = "models/tinyllama-finetuned"
     base_model: Annotated[
-        str | None, Meta(description="Hub id, folder or `starter`; none takes the one that the adapter was trained on.")
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="Hub id, folder or `starter`; none takes the one that the adapter was trained on."),
     ] = None
     test_file: Annotated[Path, Meta(description="Held-out records.")] = Path("data/processed/test.jsonl")
     train_file: Annotated[

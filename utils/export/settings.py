@@ -32,7 +32,8 @@ class ExportSettings:
     ] = None
 
     base_model: Annotated[
-        str | None, Meta(description="An adapter's base: hub id, folder or `starter`; none takes that of its training.")
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="An adapter's base: hub id, folder or `starter`; none takes that of its training."),
     ] = None
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], Meta(description="Where to merge and measure; auto takes the fastest.")
