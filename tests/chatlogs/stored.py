@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources.export import ChannelInfo, Export
-from utils.chatlogs.storage import channels, store
+from utils.chatlogs.storage import channels, database, store
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.storage.columns import MESSAGE_COLUMNS, to_messages
 
@@ -18,7 +18,7 @@ def in_memory(exports: Iterable[Export]):
 
 def filled(exports: Iterable[Export]):
     """The connection, and how many copies were left out."""
-    connection = store.connect(":memory:")
+    connection = database.connect(":memory:")
     store.create(connection)
     return connection, store.fill(connection, exports)
 

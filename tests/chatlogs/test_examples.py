@@ -9,7 +9,7 @@ from tests.chatlogs import discord_files as files
 from utils import records
 from utils.chatlogs import examples
 from utils.chatlogs.people import Person
-from utils.chatlogs.storage import store
+from utils.chatlogs.storage import database
 from utils.console import UserError
 from utils.records import Record, Source
 
@@ -40,7 +40,7 @@ def prepared(folder):
 
 
 def stored(folder):
-    with store.connect(folder / "out.duckdb", read_only=True) as connection:
+    with database.connect(folder / "out.duckdb", read_only=True) as connection:
         return str(connection.execute("SELECT found FROM reading").fetchall()) + str(
             connection.execute("SELECT * FROM messages").fetchall()
         )

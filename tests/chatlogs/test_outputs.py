@@ -1,5 +1,6 @@
 """The files of a run appear together, and a run that dies leaves the old ones."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from utils.chatlogs import outputs
+from utils.console import UserError
 
 OLD, NEW = {"train.jsonl": b"old", "report.json": b"old"}, {"train.jsonl": b"new", "report.json": b"new"}
 
@@ -82,6 +84,20 @@ def test_a_run_that_dies_leaves_the_old_set_or_the_new(folder, monkeypatch, dies
     assert [path.name for path in folder.parent.iterdir()] == ["processed"]
 
 
+@pytest.mark.parametrize("fails", ["fsync", "open"])
+def test_a_disk_that_is_full_leaves_the_old_set_and_nothing_beside_it(folder, monkeypatch, fails):
+    outputs.publish(folder, OLD)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"fsync": (outputs.os, "fsync", full), "open": (outputs.Path, "open", full)}[fails])
+        with pytest.raises(UserError, match=r"can't write to .*: No space left on device"):
+            outputs.publish(folder, NEW)
+    assert contents(folder) == OLD and [path.name for path in folder.parent.iterdir()] == ["processed"]
+
+
 def test_a_folder_left_under_its_other_name_comes_back(folder):
     outputs.publish(folder, OLD)
     (folder / "notes.txt").write_bytes(b"mine")
@@ -92,6 +108,7 @@ def test_a_folder_left_under_its_other_name_comes_back(folder):
 
 ENDLESS = """
 import sys; from pathlib import Path; from utils.chatlogs import outputs
+from utils.console import UserError
 while True:
     for letter in (b"a", b"b"):
         outputs.publish(Path(sys.argv[1]), {f"{n}.jsonl": letter * 100_000 for n in range(4)})

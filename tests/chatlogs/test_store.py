@@ -1,7 +1,10 @@
 """One row per message, newest export first; made again only on a change; whole after kill -9; able to forget."""
 
+import contextlib
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +19,7 @@ from utils import records
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources import discord_json, readers
 from utils.chatlogs.sources.export import ChannelInfo, Export
-from utils.chatlogs.storage import history, store
+from utils.chatlogs.storage import database, history, store
 from utils.console import UserError
 
 SETS = ("train", "validation", "test")
@@ -43,7 +46,7 @@ def prepare(raw, *flags):
 
 
 def rows(path, query):
-    with store.connect(path, read_only=True) as connection:
+    with database.connect(path, read_only=True) as connection:
         return connection.execute(query).fetchall()
 
 
@@ -136,6 +139,57 @@ def test_a_reader_that_fails_leaves_the_old_store(raw, monkeypatch):
     assert path.read_bytes() == before and not list(raw.parent.glob(".*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of a process")
+@pytest.mark.parametrize("limit_bytes", [20_000, 200_000, 400_000, 700_000])
+def test_a_disk_that_is_full_leaves_the_old_store_and_the_old_records(raw, limit_bytes):
+    """A limit on the size of a file stands for the full disk: both fail a write in its middle."""
+    import resource
+
+    before = prepare(raw), (raw.parent / "out.duckdb").read_bytes()
+    document = files.document(files.conversations(300))
+    (raw / "b.json").write_text(json.dumps(document), encoding="utf-8")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, former[1]))
+    try:
+        with pytest.raises(UserError, match=r"can't (use|write) .*File too large"):
+            prepare(raw)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    after = {path.name: path.read_bytes() for path in (raw.parent / "out").iterdir()}
+    assert (after, (raw.parent / "out.duckdb").read_bytes()) == before
+    assert not list(raw.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.02, 0.3, 0.6, 0.9, 0.999999])
+def test_a_store_that_is_cut_off_is_one_line_and_stays(raw, share):
+    prepare(raw)
+    path = raw.parent / "out.duckdb"
+    part = path.read_bytes()[: int(share * path.stat().st_size)]
+    path.write_bytes(part)
+    with pytest.raises(UserError, match=r"the store .* is damaged .*; delete it, and the exports make it again"):
+        prepare(raw)
+    assert path.read_bytes() == part
+
+
+@pytest.mark.parametrize("make", ["CREATE TABLE mine AS SELECT 1", "SELECT 1"])
+def test_another_database_is_not_taken_for_a_store(raw, make):
+    path = raw.parent / "out.duckdb"
+    with database.connect(path) as connection:
+        connection.execute(make)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="is no store of messages"):
+        prepare(raw)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_another_database_fetches_nothing_from_the_network(raw):
+    with contextlib.closing(sqlite3.connect(raw.parent / "out.duckdb")) as other:
+        other.execute("CREATE TABLE mine (a)")
+    with pytest.raises(UserError) as error:
+        prepare(raw)
+    assert "http" not in str(error.value)
+
+
 def test_two_runs_do_not_make_one_store(raw):
     with store.rebuilt(raw.parent / "out.duckdb") as connection:
         store.fill(connection, [])
@@ -153,7 +207,7 @@ def test_ctrl_c_in_a_query_is_ctrl_c(raw):
 
 
 ENDLESS = """
-import sys; from pathlib import Path; from utils.chatlogs.storage import history
+import sys; from pathlib import Path; from utils.chatlogs.storage import database, history
 while True:
     for letter in "ab":
         Path(sys.argv[2], "note.txt").write_text(letter * (1 + len(Path(sys.argv[2], "note.txt").read_text()) % 9))

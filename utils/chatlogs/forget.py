@@ -18,7 +18,7 @@ from utils.chatlogs.people import Person
 from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.sources.export import is_id
 from utils.chatlogs.sources.readers import Reading
-from utils.chatlogs.storage import history, store
+from utils.chatlogs.storage import database, history, store
 from utils.console import UserError
 from utils.records import Record
 
@@ -43,7 +43,7 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
         raise UserError(f"there is no store at {path} to forget anything in; pass --output-dir, or --store")
     outputs.recover(settings.output_dir)
     last = _last_settings(settings.output_dir)
-    with store.connect(path, read_only=True) as connection:
+    with database.opened(path) as connection:
         reading = history.last_reading(connection, None) or Reading()
         authors, messages = _count(connection, ids, reading.records, path)
         everybody = people.list_people(connection)

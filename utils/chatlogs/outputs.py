@@ -105,12 +105,16 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         return
     _recover(folder, files)
     staged, previous = _beside(folder)
-    staged.mkdir(parents=True)
-    for name, data in files.items():
-        with (staged / name).open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        staged.mkdir(parents=True)
+        for name, data in files.items():
+            with (staged / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
     if not folder.exists():
         staged.rename(folder)
     elif _exchange(staged, folder):

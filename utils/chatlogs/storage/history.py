@@ -15,7 +15,7 @@ import msgspec
 from utils.chatlogs import examples
 from utils.chatlogs.sources import readers, source_files
 from utils.chatlogs.sources.readers import Reading
-from utils.chatlogs.storage import store
+from utils.chatlogs.storage import database, store
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,14 +41,14 @@ def opened(
     With the source None the store is used as it is. Without `write` a store that is up to date is used, else one in a
     temporary folder. Who was forgotten stays so.
 
-    Raises UserError as readers.stream, store.connect and store.rebuilt do.
+    Raises UserError as readers.stream, database.opened and store.rebuilt do.
     """
     mark = fingerprint(source) if source is not None else None
     with ExitStack() as closing:
         closing.enter_context(_ctrl_c())
         forgotten: list[int] = []
         if path.exists():
-            connection = closing.enter_context(store.connect(path, read_only=True))
+            connection = closing.enter_context(database.opened(path))
             reading = last_reading(connection, mark)
             if reading is not None:
                 yield connection, reading
@@ -62,7 +62,7 @@ def opened(
             copies = store.fill(connection, readers.stream(source, reading))
             reading.records = examples.without_forgotten(connection, reading.records)
             connection.execute("INSERT INTO reading VALUES (?, ?, ?)", [mark, copies, encode(reading)])
-        yield closing.enter_context(store.connect(path, read_only=True)), reading
+        yield closing.enter_context(database.opened(path)), reading
 
 
 def encode(reading: Reading) -> str:

@@ -10,8 +10,6 @@ then takes the old one's place, so a run that dies leaves the old store whole. A
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,10 +17,9 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils import output_folders
 from utils.chatlogs.sources.export import Export
+from utils.chatlogs.storage import database
 from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, to_table
-from utils.console import UserError
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 BATCH_MESSAGES = 20_000
 TRANSACTION_MESSAGES = 400_000  # a transaction keeps what it has inserted in memory, and each one costs a sync
-MEMORY_LIMIT = "192MB"  # what DuckDB keeps in memory; sorting more than that goes over the disk
 FORGOTTEN_AUTHOR = 2**64 - 2  # who "wrote" the gaps that forgotten messages leave; no id of Discord's
 
 _SCHEMA = f"""
@@ -66,73 +62,15 @@ _WITHOUT_FORGOTTEN_TITLES = """
 """
 
 
-def connect(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Raises UserError where the file is no store, or another run holds it."""
-    import duckdb
-
-    try:
-        connection = duckdb.connect(path, read_only=read_only, config={"memory_limit": MEMORY_LIMIT, "threads": 2})
-    except duckdb.IOException as error:
-        if "lock" in str(error):
-            raise UserError(f"another run is using {path}; wait until it is done, or pass --store") from None
-        raise UserError(f"can't open {path} ({_first_line(error)}); set STORE, or pass --store") from None
-    except duckdb.Error as error:
-        raise UserError(f"{path} is no store of messages ({_first_line(error)}); remove it, or pass --store") from None
-    connection.execute("SET preserve_insertion_order = true")
-    return connection
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
-
-
 @contextmanager
 def rebuilt(path: Path, forgotten_ids: Sequence[int] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
     """An empty store, which takes the place of the one at `path` when the block ends well.
 
-    Raises UserError where the folder can't be written, or another run is making the same store.
+    Raises UserError as `database.replaced` does.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    with output_folders.claimed(path), _rebuilt(path, forgotten_ids) as connection:
-        yield connection
-
-
-@contextmanager
-def _rebuilt(path: Path, forgotten_ids: Sequence[int]) -> Iterator[duckdb.DuckDBPyConnection]:
-    staged = path.with_name(f".{path.name}.new")
-    try:
-        _remove(staged)
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    connection = connect(staged)
-    try:
+    with database.replaced(path) as connection:
         create(connection, forgotten_ids)
         yield connection
-        connection.close()
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        connection.close()
-        _remove(staged)
-
-
-def _not_writable(path: Path, error: OSError) -> UserError:
-    return UserError(f"can't write {path}: {error.strerror}; set STORE, or pass --store")
-
-
-def _remove(staged: Path) -> None:
-    for leftover in (staged, staged.with_name(staged.name + ".wal")):
-        leftover.unlink(missing_ok=True)
-    _remove_spilled(staged)
-
-
-def _remove_spilled(path: Path) -> None:
-    """What DuckDB put on the disk while it sorted: a run that is killed leaves it there, messages and all."""
-    shutil.rmtree(path.with_name(path.name + ".tmp"), ignore_errors=True)
 
 
 def create(connection: duckdb.DuckDBPyConnection, forgotten_ids: Sequence[int] = ()) -> None:
@@ -144,19 +82,13 @@ def create(connection: duckdb.DuckDBPyConnection, forgotten_ids: Sequence[int] =
 def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> int:
     """Puts the messages of the exports into an empty store.
 
-    Returns how many were left out, since a newer export holds them, too, or since their ids are no ids. Raises
-    UserError where the disk is full.
+    Returns how many were left out, since a newer export holds them, too, or since their ids are no ids.
     """
-    import duckdb
-
-    try:
-        connection.begin()
-        read = _append(connection, exports)
-        connection.execute(_LEAVE_ONE_COPY)
-        ((stored,),) = connection.execute("SELECT count(*) FROM messages").fetchall()
-        connection.commit()
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise UserError(f"can't write the store ({_first_line(error)}); set STORE, or pass --store") from None
+    connection.begin()
+    read = _append(connection, exports)
+    connection.execute(_LEAVE_ONE_COPY)
+    ((stored,),) = connection.execute("SELECT count(*) FROM messages").fetchall()
+    connection.commit()
     return read - stored
 
 
@@ -219,7 +151,7 @@ def rewrite(path: Path, ids: Sequence[int], found: str) -> None:
 
     `found` is the reading that takes the place of the old one, with the examples that are left.
     """
-    with connect(path, read_only=True) as old:
+    with database.opened(path) as old:
         ids = [*forgotten(old), *ids]
     with rebuilt(path, ids) as connection:
         connection.execute(f"ATTACH {_quoted(path)} AS old (READ_ONLY)")
@@ -227,7 +159,7 @@ def rewrite(path: Path, ids: Sequence[int], found: str) -> None:
         connection.execute("INSERT INTO channels " + _WITHOUT_FORGOTTEN_TITLES.format(rows="old.channels"))
         connection.execute("INSERT INTO reading SELECT * REPLACE (? AS found) FROM old.reading", [found])
         connection.execute("DETACH old")
-    _remove_spilled(path)
+    database.remove_spilled(path)
 
 
 def _quoted(path: Path) -> str:
