@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from utils.chatlogs.message import Message
+from utils.chatlogs.pairing import instructions
+from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.conversations import PairingSettings, build_exchanges
+from utils.chatlogs.pairing.scorer import Link
 
 UBUNTU = Path(__file__).resolve().parents[3] / "shared" / "data" / "ubuntu-irc"
 PERSONAS = ("actionparsnip", "dr_willis", "ikonia", "jrib", "seveas")
@@ -168,6 +171,60 @@ def test_a_small_group_without_mentions_shares_one_conversation():
     assert [ids(e.instruction) for e in exchanges] == [[10], [12]]
     assert {e.conversation for e in exchanges} == {"9/10"}
     assert exchanges[1].history == ((exchanges[0].instruction, exchanges[0].output),)
+
+
+def test_whoever_asks_next_in_a_busy_channel_begins_a_conversation_of_their_own():
+    others = [message(i, i, CAT, f"@Dora chatter number {i}", mentions=(5,)) for i in range(4)]
+    chat = [
+        *others,
+        message(10, 10, ANN, "how do I mount a stick?"),
+        message(11, 18, PERSONA, "@Annika with the mount command", **to(ANN)),
+        message(12, 30, BEN, "does anybody know a driver for old screen cards?"),
+        message(13, 40, PERSONA, "@Benno take the free one", **to(BEN)),
+    ]
+    exchanges, _ = exchanges_of(chat)
+    assert [e.conversation for e in exchanges] == ["9/10", "9/12"]
+    assert exchanges[1].history == ()
+    chat[6] = message(12, 30, BEN, "@Annika with a driver for old screen cards, too", **to(ANN))
+    exchanges, _ = exchanges_of(chat)
+    assert [e.conversation for e in exchanges] == ["9/10", "9/10"]
+
+
+def test_who_talks_to_a_bot_answers_nobody():
+    chat = [
+        message(10, 0, ANN, "@Piet how do I mount a stick?", **to(PERSONA)),
+        message(11, 5, BEN, "beep", is_bot=True),
+        message(12, 9, PERSONA, "@Benno tell Annika about mount", **to(BEN)),
+        message(13, 12, PERSONA, "@Annika the bot knows", **to(ANN)),
+    ]
+    exchanges, left_out = exchanges_of(chat)
+    assert [ids(e.output) for e in exchanges] == [[13]]
+    assert left_out == {"answers_bot": 1}
+
+
+def test_what_is_said_to_somebody_else_joins_the_prompt_only_where_it_is_likely():
+    view = ChannelView(
+        [
+            message(10, 0, ANN, "@Benno the blue one", **to(BEN)),
+            message(11, 1, ANN, "and what is a mount?"),
+            message(12, 2, ANN, "@Piet how do I mount a stick?", **to(PERSONA)),
+            message(30, 9, PERSONA, "with the mount command"),
+        ],
+        60,
+    )
+    link = Link(3, replies={0: 0.02, 1: 0.02, 2: 0.9}, opens=0.06, ranked=True)
+    assert instructions.choose(view, link, []) == [1, 2]
+    link.replies[0] = 0.04
+    assert instructions.choose(view, link, []) == [0, 1, 2]
+    assert instructions.choose(view, link, [0, 1]) == [2]
+
+
+def test_confidence_corrects_shares_and_leaves_what_is_explicit():
+    shares = [0.0, 0.2, 0.4, 0.8, 0.99, 1.0]
+    corrected = [instructions.confidence(Link(3, replies={0: s}, ranked=True), [0]) for s in shares]
+    assert corrected == sorted(corrected) and corrected[0] == 0.0 and corrected[-1] == 1.0
+    assert 0.4 < corrected[2] < 0.6
+    assert instructions.confidence(Link(3, replies={0: 0.99}, explicit=True), [0]) == 0.99
 
 
 def test_context_holds_what_the_instruction_quotes():

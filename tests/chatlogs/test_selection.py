@@ -24,13 +24,26 @@ def kinds(*messages):
     return dict(select(*messages)[0])
 
 
-@pytest.mark.parametrize("content", ["!play despacito", "/roll 2d6", "!rank"])
+@pytest.mark.parametrize(
+    "content", ["!play despacito", "/roll 2d6", "!rank", "!grub2 | ann", "!8ball will it", "!c++", "!x"]
+)
 def test_commands_are_left_out(content):
     assert kinds(say(1, 1, content)) == {"command": 1}
 
 
 @pytest.mark.parametrize(
-    "content", ["/etc/fstab is the file", "!!! wow", "...", "-5 degrees", ".bashrc it is", "/s", "ok!yes"]
+    "content",
+    [
+        "/etc/fstab is the file",
+        "!!! wow",
+        "...",
+        "-5 degrees",
+        ".bashrc it is",
+        "/s",
+        "ok!yes",
+        "!2 of them",
+        "!important;",
+    ],
 )
 def test_what_only_looks_like_a_command_stays(content):
     assert kinds(say(1, 1, content)) == {"chat": 1}

@@ -69,11 +69,33 @@ def test_many_people_under_one_id_are_several_speakers():
     assert record.instruction == "Deleted User: hi\nDeleted User 2: yo"
 
 
-@pytest.mark.parametrize("address", ["@Rohan ", "@rohan, ", "<@1> ", "rohan: "])
+@pytest.mark.parametrize("address", ["@Rohan ", "@rohan, ", "<@1> ", "rohan: ", "rohan, ", "Rohan : ", "rohan:"])
 def test_the_address_of_the_persona_goes_and_that_of_the_only_partner(address):
     made = exchange([say(1, MAGS, f"{address}is it on?")], [say(2, ROHAN, "<@2> yes @Dale")])
     record = write(made).record
     assert (record.instruction, record.output) == ("is it on?", "yes @Dale")
+
+
+def test_a_name_in_brackets_at_the_head_of_the_answer_goes():
+    NAMES[MAGS], before = "[M-ags]", NAMES[MAGS]
+    try:
+        record = write(exchange([say(1, MAGS, "is it on?")], [say(2, ROHAN, "[M-ags] , yes")])).record
+    finally:
+        NAMES[MAGS] = before
+    assert record.output == "yes"
+
+
+def test_what_somebody_says_again_in_the_same_words_stands_once():
+    asked = [
+        say(1, MAGS, "is it on?"),
+        say(2, MAGS, "hello?"),
+        say(3, MAGS, "<@1> Is it on?"),
+        say(4, DALE, "is it on?"),
+    ]
+    assert write(exchange(asked[:3], [say(5, ROHAN, "yes")])).record.instruction == "is it on?\nhello?"
+    several = write(exchange(asked, [say(5, ROHAN, "ja\nja")])).record
+    assert several.instruction == "Mags: is it on?\nhello?\nDale < /s>: is it on?"
+    assert (several.output, several.source.instruction_ids) == ("ja\nja", ("1", "2", "3", "4"))
 
 
 def test_a_bare_address_stays():
@@ -124,6 +146,11 @@ def test_secrets_in_prompt_reply_history_and_names_are_masked():
 )
 def test_replies_that_teach_nothing_are_left_out(said, reason):
     assert write(exchange([say(1, MAGS, "hi")], [say(2, ROHAN, said)])) == reason
+
+
+@pytest.mark.parametrize("said", [":)", "?", "^", "<3", "¯\\_(ツ)_/¯"])
+def test_signs_that_say_something_are_a_reply(said):
+    assert write(exchange([say(1, MAGS, "hi")], [say(2, ROHAN, said)])).record.output == said
 
 
 def test_an_emoji_is_a_reply_and_a_prompt_without_text_is_none():

@@ -20,7 +20,6 @@ from utils.records import Record
 
 UNNAMED = "the assistant"
 
-_WORD = re.compile(r"\w+")
 _CHANNEL_AND_MESSAGE = re.compile(r"[0-9]{1,20}/[0-9]{1,20}")
 
 
@@ -106,7 +105,7 @@ def _reason_against(record: Record, settings: PrepareSettings) -> str:
         return "prompt_without_text"
     if cleaning.is_only_links(record.output):
         return "reply_only_links"
-    if len(_WORD.findall(record.output)) < settings.min_reply_words and record.output.isascii():
+    if cleaning.word_count(record.output) < settings.min_reply_words and record.output.isascii():
         return "reply_too_short"
     if len(record.output) > settings.max_reply_characters:
         return "reply_too_long"

@@ -23,7 +23,6 @@ from utils.records import Record, Source
 
 ROLE_NAMES = frozenset(["user", "assistant", "system", "human", "bot", "ai"])  # what a forged line may start with, too
 
-_WORD = re.compile(r"\w+")
 _LABEL = re.compile(r"\s{0,8}([^:：\n]{1,40}?)\s{0,8}[:：]")
 
 
@@ -114,7 +113,7 @@ class TurnWriter:
             return "reply_without_text"
         if cleaning.is_only_links(output):
             return "reply_only_links"
-        if len(_WORD.findall(output)) < self.min_reply_words and output.isascii():
+        if cleaning.word_count(output) < self.min_reply_words and output.isascii():
             return "reply_too_short"
         if len(output) > self.max_reply_characters:
             return "reply_too_long"
@@ -148,13 +147,17 @@ class TurnWriter:
         return self._turns[key]
 
     def _said_by_others(self, messages: Sequence[Message], *, named: bool) -> str:
-        """Lines of one speaker in a row are joined before the search for secrets, which may run over several."""
+        """Lines of one speaker in a row are joined before the search for secrets, which may run over several.
+
+        What somebody says again in the same words stands once.
+        """
         pieces: list[tuple[str, list[str]]] = []
+        said: set[tuple[str, str]] = set()
         for message in messages:
-            text = self._text(message, self.persona.id)
-            if not text:
+            text, speaker = self._text(message, self.persona.id), self._speaker(message)
+            if not text or (speaker, text.casefold()) in said:
                 continue
-            speaker = self._speaker(message)
+            said.add((speaker, text.casefold()))
             if not pieces or pieces[-1][0] != speaker:
                 pieces.append((speaker, []))
             pieces[-1][1].append(text)
@@ -186,13 +189,13 @@ class TurnWriter:
         return text if self.pseudonyms is None else self.pseudonyms.replace(text)
 
     def _address(self, person_id: int) -> re.Pattern[str]:
-        """`@name`, or `name:`, at the start of a message."""
+        """`@name`, `name:` or `name,` at the start of a message."""
         if person_id not in self._addresses:
             known = {*self.people[person_id].names, self._name(person_id)}
             names = sorted(map(re.escape, known), key=lambda name: (-len(name), name))
             either = "|".join(names) or "(?!)"
             self._addresses[person_id] = re.compile(
-                rf"\A(?:@(?:{either})(?!\w)[,:;]?|(?:{either})[:;])\s*", re.IGNORECASE
+                rf"\A(?:@(?:{either})(?!\w)\s?[,:;]?|(?:{either})(?:[:;]|\s?[,:;](?=\s|\Z)))\s*", re.IGNORECASE
             )
         return self._addresses[person_id]
 

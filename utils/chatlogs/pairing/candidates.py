@@ -26,7 +26,7 @@ class Candidacy:
         by_others = np.array(view.answerable) & ~is_own
         self._others = np.flatnonzero(by_others)
         self._others_before = _running_count(by_others)
-        self._own_before = _running_count(np.array(view.answerable) & is_own)
+        self._own_before = _running_count(np.array(view.answerable) & is_own & ~np.array(view.is_to_bots))
         self._addressing_before = _running_count(by_others & view.addressing(author))
         self._spoken: dict[int, list[int]] = defaultdict(list)  # person -> the messages that can be answered
         self._rank = np.zeros(len(view.messages), dtype=int)  # place of a message among its author's

@@ -42,6 +42,11 @@ class ChannelView:
         self.index_of_id = {message.id: index for index, message in enumerate(messages)}
         self.person = [self._number(person_key(message)) for message in messages]
         self.previous_of_author, self.next_of_author = self._neighbours()
+        bots = {message.author_id for message in messages if message.is_bot}
+        self.is_to_bots = [
+            bool(message.mentions) and message.reply_to is None and bots.issuperset(message.mentions)
+            for message in messages
+        ]
         self.answerable = [can_be_answered(message) for message in messages]
         self.is_two_person = len({p for p, speaks in zip(self.person, self.answerable, strict=True) if speaks}) == 2
         self.session = _sessions(messages, session_gap_minutes)

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing import scorer
+from utils.chatlogs.pairing import instructions, scorer
 from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.weights import WEIGHTS, Weights
+
+JOIN_QUIET_MESSAGES = 12  # so many messages without anybody else make a small group
 
 Turn = tuple[tuple[Message, ...], tuple[Message, ...]]  # (the others' messages, the persona's)
 
@@ -34,10 +36,6 @@ class Exchange:
 class PairingSettings:
     session_gap_minutes: float = 60.0  # nothing before so long a silence is answered, but by an explicit reply
     burst_gap_seconds: float = 180.0  # messages of the persona further apart than this are two outputs
-    instruction_limit_messages: int = 4
-    instruction_min_probability: float = 0.01  # another message of the same person joins the instruction from here
-    answered_min_probability: float = 0.1  # and from here if it stands in the instruction of the turn before already
-    quoted_burst_seconds: float = 30.0  # before an explicitly quoted message, its author's messages this close join it
     max_history_turns: int = 8  # a conversation that has so many turns starts anew
     min_confidence: float = 0.5  # replies whose parent is more doubtful than this are left out
     weights: Weights = WEIGHTS
@@ -69,8 +67,9 @@ def build_exchanges(
     """The persona's exchanges in time order, and how many of its messages were left out, by reason.
 
     `messages` are those of one channel, in order of id. Reasons: opening (it answers nothing), continuation (of an own
-    earlier message; it stands in the history of later turns), below_min_confidence, answers_bot (an explicit reply to a
-    bot, a system text or a forward), not_own_words (the persona's own system texts and forwards).
+    earlier message; it stands in the history of later turns), below_min_confidence, answers_bot (it mentions bots
+    alone, or is an explicit reply to a bot, a system text or a forward), not_own_words (the persona's own system texts
+    and forwards).
     """
     return exchanges_in(ChannelView(messages, settings.session_gap_minutes), persona_id, settings)
 
@@ -79,9 +78,11 @@ def exchanges_in(view: ChannelView, persona_id: int, settings: PairingSettings) 
     """The same for a channel that has been viewed already, when several personas of one channel are wanted."""
     persona = view.person_of_id(persona_id)
     spoken = [index for index, person in enumerate(view.person) if person == persona]
-    indices = [index for index in spoken if view.answerable[index]]
-    replies, left_out = find_replies(view, indices, settings)
-    left_out["not_own_words"] = len(spoken) - len(indices)
+    own_words = [index for index in spoken if view.answerable[index]]
+    to_people = [index for index in own_words if not view.is_to_bots[index]]
+    replies, left_out = find_replies(view, to_people, settings)
+    left_out["answers_bot"] += len(own_words) - len(to_people)
+    left_out["not_own_words"] = len(spoken) - len(own_words)
     sure = [reply for reply in replies if reply.confidence >= settings.min_confidence]
     left_out["below_min_confidence"] = sum(len(r.outputs) for r in replies) - sum(len(r.outputs) for r in sure)
     return converse(view, sure, settings), +left_out
@@ -115,8 +116,8 @@ def find_replies(view: ChannelView, indices: list[int], settings: PairingSetting
             continue
         partner = view.person[parent]
         reply = last_to.get(partner)
-        instruction = choose_instruction(view, link, reply.instruction if reply else [], settings)
-        confidence = min(1.0, sum(link.replies.get(i, 0.0) for i in instruction))
+        instruction = instructions.choose(view, link, reply.instruction if reply else [])
+        confidence = instructions.confidence(link, instruction)
         if reply is not None and parent in reply.instruction and _near(view, reply, index, settings):
             reply.outputs.append(index)
             reply.confidence = max(reply.confidence, confidence)
@@ -129,45 +130,6 @@ def find_replies(view: ChannelView, indices: list[int], settings: PairingSetting
 
 def _near(view: ChannelView, reply: Reply, index: int, settings: PairingSettings) -> bool:
     return view.seconds_between(reply.outputs[-1], index) <= settings.burst_gap_seconds
-
-
-def choose_instruction(
-    view: ChannelView, link: scorer.Link, answered: list[int], settings: PairingSettings
-) -> list[int]:
-    """The likeliest message, and those of the same person that may belong to what is answered; in order.
-
-    What the reply before `answered` comes again only if that is likely enough.
-    """
-    best = link.best_reply()
-    room = settings.instruction_limit_messages - 1
-    if link.explicit:
-        burst = _burst_before(view, best, settings.quoted_burst_seconds)
-        return sorted([best, *[index for index in burst if index not in answered][:room]])
-    least, least_again = settings.instruction_min_probability, settings.answered_min_probability
-    more = [
-        index
-        for index, probability in link.replies.items()
-        if index != best
-        and view.person[index] == view.person[best]
-        and probability >= (least_again if index in answered else least)
-    ]
-    more.sort(key=lambda index: (-link.replies[index], index))
-    return sorted([best, *more[:room]])
-
-
-def _burst_before(view: ChannelView, index: int, gap_seconds: float) -> list[int]:
-    """The author's messages that lead up to this one without a pause and to the same people, the latest first."""
-    burst = []
-    earlier = view.previous_of_author[index]
-    while (
-        earlier is not None
-        and view.answerable[earlier]
-        and view.seconds_between(earlier, index) <= gap_seconds
-        and view.partner[earlier] == view.partner[index]
-    ):
-        burst.append(earlier)
-        index, earlier = earlier, view.previous_of_author[earlier]
-    return burst
 
 
 def converse(view: ChannelView, replies: list[Reply], settings: PairingSettings) -> list[Exchange]:
@@ -199,11 +161,26 @@ def _is_over(view: ChannelView, conversation: _Conversation, reply: Reply, setti
 
 
 def _joins(view: ChannelView, conversation: _Conversation, reply: Reply) -> bool:
-    """Somebody new falls in with the running conversation: since its last output nobody else has spoken."""
-    last = conversation.replies[-1].outputs[-1]
-    between = range(last + 1, reply.outputs[0])
-    known = conversation.people | {reply.partner, view.person[last]}
-    return reply.instruction[0] > last and all(view.person[index] in known for index in between)
+    """Somebody new falls in with the running conversation: since its last output nobody else has spoken, and they
+    address somebody in it, or nobody else has spoken for a while.
+
+    Whoever merely asks something next in a busy channel begins a conversation of their own.
+    """
+    last, first = conversation.replies[-1].outputs[-1], reply.instruction[0]
+    inside = conversation.people | {view.person[last]}
+    if first < last or not _only_by(view, range(last + 1, reply.outputs[0]), inside | {reply.partner}):
+        return False
+    if any(inside & view.addressed(index) for index in reply.instruction):
+        return True
+    return _only_by(view, range(max(0, first - JOIN_QUIET_MESSAGES), first), inside | {reply.partner})
+
+
+def _only_by(view: ChannelView, indices: range, people: set[int]) -> bool:
+    """Whether everybody who speaks there, in the last one's session, is one of these people."""
+    if not indices:
+        return True
+    session = view.session[indices[-1]]
+    return all(view.person[i] in people or not view.answerable[i] or view.session[i] != session for i in indices)
 
 
 def _exchange(view: ChannelView, conversation: _Conversation, reply: Reply) -> Exchange:

@@ -35,6 +35,7 @@ class Link:
     continues: dict[int, float] = field(default_factory=dict)  # index of an own message -> probability
     opens: float = 0.0
     explicit: bool = False
+    ranked: bool = False  # by the weighted signals
 
     def best_reply(self) -> int | None:
         return max(self.replies, key=self.replies.__getitem__, default=None)
@@ -182,6 +183,7 @@ def rank(s: Situation, replies: Candidates, owns: Candidates, weights: Weights) 
         dict(zip(replies.indices, shares, strict=False)),
         dict(zip(owns.indices, shares[len(replies.indices) :], strict=False)),
         shares[-1],
+        ranked=True,
     )
 
 

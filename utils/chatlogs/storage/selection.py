@@ -18,8 +18,10 @@ MESSAGES_BEFORE = 500  # of a message of the persona, so many before it and afte
 MESSAGES_AFTER = 60
 PIECE_MESSAGES = 30_000  # a channel with more messages around the persona is paired in pieces of about this size
 
-# `!play` and `/roll` are commands; `/etc/fstab` and `/shrug` with more text around are not.
-_COMMAND = re.compile(r"\s{0,3}[!/][a-z][a-z_-]{1,30}(?=\s|\Z)", re.IGNORECASE)
+# `!play`, `!8ball`, `!grub2 | ann` and `/roll` are commands; `/etc/fstab` and `!!` are not.
+_COMMAND = re.compile(
+    r"\s{0,3}(?:!(?=\d{0,4}[a-z])[a-z0-9][a-z0-9_+.-]{0,30}|/[a-z][a-z_-]{1,30})(?=\s|\Z)", re.IGNORECASE
+)
 # `?rank`, `.ping`, `p!catch` are commands where a bot answers at once.
 _LIKE_A_COMMAND = re.compile(r"\s{0,3}(?:[a-z]{1,3}!|[$%&;.?+>~=-]{1,2})[a-z][a-z_-]{1,30}(?=\s|\Z)", re.IGNORECASE)
 

@@ -33,6 +33,8 @@ _TIME_STYLES = {"t": "%H:%M", "T": "%H:%M:%S", "d": "%Y-%m-%d", "D": "%Y-%m-%d",
 _SPACES = re.compile(r"[^\S\n]{2,}")
 _LINE_END_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
+_WORD = re.compile(r"\w+")
+_TELLING_SIGN = re.compile(r"[^\w\s.,*~-]")
 _LINK = re.compile(r"\bhttps?://\S+")
 
 # Text that a tokenizer or a chat template could take for its own marks: <s>, </s>, <|im_end|>, [INST], <<SYS>>,
@@ -100,6 +102,11 @@ def outside_code(text: str, change: Callable[[str], str]) -> str:
 
 def is_only_links(text: str) -> bool:
     return "://" in text and not _LINK.sub("", text).strip(" \n<>()|*_.,-")
+
+
+def word_count(text: str) -> int:
+    """How many words; what says something without any, such as `:)` or `?`, counts as one, and dots as none."""
+    return len(_WORD.findall(text)) or int(bool(_TELLING_SIGN.search(text)))
 
 
 def _moment(unix_seconds: int, style: str | None) -> str:
