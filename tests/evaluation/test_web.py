@@ -61,10 +61,13 @@ def test_a_chat_in_the_browser(address, browser, held_out, width, scheme, tmp_pa
     page.goto(address)
     page.fill("#message textarea", held_out.instruction)
     page.click("#send")
+    page.wait_for_function("document.querySelector('#message textarea').value == ''", timeout=60_000)
+    page.type("#message textarea", "typed meanwhile")
     page.wait_for_function(f"document.querySelector('#tuned').innerText.includes({held_out.output!r})", timeout=60_000)
     page.wait_for_function("document.querySelectorAll('#base .bot').length > 0", timeout=60_000)
     assert held_out.output not in page.inner_text("#base")
-    assert page.input_value("#message textarea") == ""
+    page.wait_for_selector("#send:not([disabled])", timeout=60_000)
+    assert page.input_value("#message textarea") == "typed meanwhile"
 
     page.fill("#message textarea", "<img src=http://example.org/x.png> ![](http://example.org/y.png)")
     page.press("#message textarea", "Enter")

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 ADDRESS = "127.0.0.1"
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
-.said { height: 52vh !important; }
-@media (max-width: 640px) { .said { height: 34vh !important; } }
+.said { height: calc(100vh - 200px) !important; min-height: 220px; }
+.said > label { max-width: calc(100% - 44px); overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.said .bubble-wrap { padding-top: 34px; }
+@media (max-width: 640px) { .said { height: calc(50vh - 132px) !important; } }
 """
 
 Said = dict[Speaker, tuple[Record, ...]]
@@ -76,17 +78,17 @@ def build(subjects: Subjects, settings: EvaluationSettings) -> gradio.Blocks:
 
     def respond(text: str, system: str, temperature: float, said: Said) -> Iterator[tuple]:
         if not text.strip():
-            yield (text, said, *map(_shown, said.values()))
+            yield gradio.skip(), ready(True), said, *map(_shown, said.values())
             return
         drawn = dataclasses.replace(settings, temperature=temperature)
         before = said
         asked = {each: Conversation(system, turns=list(before[each])).ask(text) for each in speakers}
 
         def shown() -> tuple:
-            """Outputs of the event; the message stands alone where it has no reply yet."""
-            return "", said, *(_shown(said[each], text if said[each] == before[each] else "") for each in speakers)
+            """The later outputs of the event; the message stands alone where it has no reply yet."""
+            return said, *(_shown(said[each], text if said[each] == before[each] else "") for each in speakers)
 
-        yield shown()
+        yield "", ready(False), *shown()
         for speaker in speakers:
             pieces, reply = speak(subjects, speaker, asked[speaker], drawn), ""
             while True:
@@ -96,10 +98,15 @@ def build(subjects: Subjects, settings: EvaluationSettings) -> gradio.Blocks:
                     break
                 reply += piece
                 said = {**said, speaker: (*before[speaker], msgspec.structs.replace(asked[speaker], output=reply))}
-                yield shown()
+                yield gradio.skip(), gradio.skip(), *shown()  # what is being typed meanwhile stays
+        yield gradio.skip(), ready(True), *shown()
+
+    def ready(now: bool) -> dict:
+        """A message that is sent while a reply is being written would be lost, so it can't be."""
+        return gradio.update(interactive=now)
 
     def forget() -> tuple:
-        return (dict.fromkeys(speakers, ()), *([] for _ in speakers))
+        return ready(True), dict.fromkeys(speakers, ()), *([] for _ in speakers)
 
     with gradio.Blocks(title=f"chat with {subjects.name}", analytics_enabled=False, fill_width=True) as page:
         said = gradio.State(dict.fromkeys(speakers, ()))
@@ -111,7 +118,7 @@ def build(subjects: Subjects, settings: EvaluationSettings) -> gradio.Blocks:
                     elem_classes="said",
                     elem_id=each,
                     feedback_options=None,
-                    buttons=["copy"],
+                    buttons=[],
                     min_width=300,
                     placeholder="nothing said yet",
                 )
@@ -119,7 +126,13 @@ def build(subjects: Subjects, settings: EvaluationSettings) -> gradio.Blocks:
             ]
         with gradio.Row(equal_height=True):
             text = gradio.Textbox(
-                show_label=False, placeholder="your message", scale=8, autofocus=True, elem_id="message", min_width=200
+                show_label=False,
+                container=False,
+                placeholder="your message",
+                scale=8,
+                autofocus=True,
+                elem_id="message",
+                min_width=200,
             )
             send = gradio.Button("Send", variant="primary", scale=1, min_width=90, elem_id="send")
             stop = gradio.Button("Stop", scale=1, min_width=90, elem_id="stop")
@@ -133,13 +146,13 @@ def build(subjects: Subjects, settings: EvaluationSettings) -> gradio.Blocks:
             [text.submit, send.click],
             respond,
             [text, system, temperature, said],
-            [text, said, *windows],
+            [text, send, said, *windows],
             show_progress="hidden",
             api_visibility="private",
         )
-        stop.click(None, cancels=[answering], api_visibility="private")
+        stop.click(lambda: ready(True), None, send, cancels=[answering], api_visibility="private")
         emptied = [reset.click, *(window.clear for window in windows)]
-        gradio.on(emptied, forget, None, [said, *windows], cancels=[answering], api_visibility="private")
+        gradio.on(emptied, forget, None, [send, said, *windows], cancels=[answering], api_visibility="private")
     return page
 
 
