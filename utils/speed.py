@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from utils.base_models import Compute
 
 TIMED_TOKENS = 100_000
+AS_REPLIES = "once over some 1,300 chat replies"  # 1,187 of one IRC persona, folded and packed, were 91,828 tokens
 WEIGHTS = {"the starter": 135e6, "TinyLlama": 1.1e9}
 CPU_SHARE = 0.08  # of a product's rate, which training the starter reached on a CPU (docs/performance.md)
 
@@ -28,7 +29,7 @@ def estimate(compute: Compute, flops: float) -> str:
     """
     rate, exactness = (flops * CPU_SHARE, "about") if compute.device.type == "cpu" else (flops, "at best")
     times = [f"{_duration(4 * weights * TIMED_TOKENS / rate)} with {name}" for name, weights in WEIGHTS.items()]
-    return f"training on {TIMED_TOKENS:,} tokens takes {exactness} {', '.join(times)}"
+    return f"training on {TIMED_TOKENS:,} tokens ({AS_REPLIES}) takes {exactness} {', '.join(times)}"
 
 
 def _flops(device: torch.device, dtype: torch.dtype, size: int) -> float:
