@@ -51,7 +51,7 @@ def test_where_training_works_it_says_so(tmp_path):
     assert list(found) == PARTS
     assert found["Python"] == found["bitsandbytes"] == "ok"
     assert found["W&B"] == found["model hub"] == "note"
-    assert re.search(r"training on 100,000 tokens \(once over some 1,300 chat replies\) takes (about|at best) \d", output)
+    assert re.search(r"on 100,000 tokens \(once over some 1,300 chat replies\) takes (about|at best) \d", output)
     assert (code, output.splitlines()[-1]) == (0, "training can work here")
 
 
