@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -148,7 +149,7 @@ def _parse_flags(
         if isinstance(event, InvalidChoice):
             raise UserError(f"{_flag(event)}: {_short(event.value)} is none of {', '.join(event.choices)}")
         reason = getattr(event, "message", None) or getattr(event, "reason", type(event).__name__)
-        raise UserError(f"{_flag(event)}: {reason.replace('_', ' ')}")
+        raise UserError(f"{_flag(event)}: {_plainly(reason)}")
 
     fields = []
     for name, hint in [*hints.items(), ("config", Path | None)]:
@@ -162,6 +163,15 @@ def _parse_flags(
     given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}
     return {name: getattr(parsed, name) for name in values if name in given}
+
+
+def _plainly(reason: str) -> str:
+    """Python's words for text that is no number, in those of the other layers."""
+    no_int = re.match(r"invalid literal for int\(\) with base 10: (.{0,80})", reason, re.DOTALL)
+    no_float = re.match(r"could not convert string to float: (.{0,80})", reason, re.DOTALL)
+    if no_int or reason.startswith("Exceeds the limit"):
+        return f"expected `int`, not {no_int[1]}" if no_int else "expected `int`, not one of thousands of digits"
+    return f"expected `float`, not {no_float[1]}" if no_float else reason.replace("_", " ")
 
 
 def _refuse_empty_paths(hints: Mapping[str, Any], argv: Sequence[str]) -> None:
