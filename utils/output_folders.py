@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from utils.console import UserError
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def refuse_working_folder(folder: Path) -> None:
@@ -43,3 +48,15 @@ def claimed(path: Path, wait_s: float = 0) -> Iterator[None]:
             with contextlib.suppress(OSError):  # Windows keeps an open file
                 Path(lock.lock_file).unlink()
             lock.release()
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Lets two paths trade places in one step, by Linux's renameat2(RENAME_EXCHANGE); False where the system or the
+    file system has none."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0

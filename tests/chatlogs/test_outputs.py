@@ -23,7 +23,7 @@ def contents(folder):
 @pytest.fixture(params=[True, False], ids=["exchange", "two renames"])
 def folder(request, tmp_path, monkeypatch):
     if not request.param:
-        monkeypatch.setattr(outputs, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(outputs.output_folders, "exchange", lambda one, other: False)
     return tmp_path / "data" / "processed"
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_dies_leaves_the_old_set_or_the_new(folder, monkeypatch, dies
         patch.setattr(
             *{
                 "open": (outputs.os, "fsync", die),
-                "rename": (outputs, "_exchange", die),
+                "rename": (outputs.output_folders, "exchange", die),
                 "rmtree": (outputs.shutil, "rmtree", die),
             }[dies_in]
         )

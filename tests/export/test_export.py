@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from utils import base_models, console, prompts
+from utils import base_models, console, output_folders, prompts
 from utils.base_models import BaseModel, Compute
 from utils.export import gguf_file, merged
 from utils.export import held_out as measuring
@@ -74,6 +75,30 @@ def whole_model(tiny_base, tokenizer, held_out, tmp_path) -> Path:
 def tuned(adapter_folder: Path, tiny_base: Path):
     base = BaseModel(str(tiny_base), str(tiny_base))
     return adapters.load(adapters.verify(adapter_folder), base, CPU)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of a process")
+@pytest.mark.parametrize("limit_bytes", [3_000, 60_000])
+def test_a_disk_that_gets_full_leaves_the_earlier_export(export, capsys, limit_bytes):
+    """A limit on the size of a file stands for the full disk: both fail a write in its middle."""
+    import resource
+
+    _, folder = export("merged")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, former[1]))
+    try:
+        code, _ = export("gguf", "--overwrite")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert code == 2 and "can't write" in capsys.readouterr().err.splitlines()[-1]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(folder.parent.glob(".exported*"))
+
+
+def test_two_exports_do_not_write_one_folder(refused, tmp_path):
+    with output_folders.claimed(tmp_path / "exported"):
+        assert "another run is writing" in refused("merged")
 
 
 def test_a_merged_model_is_base_plus_adapter_rounded_once(export, adapter_folder, tiny_base):

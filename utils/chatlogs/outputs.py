@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import sys
 from collections.abc import Container, Mapping
 from pathlib import Path
 
@@ -14,8 +12,6 @@ from utils.chatlogs.quality.split import Split
 from utils.chatlogs.settings import PrepareSettings
 from utils.console import UserError
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 PREPARED = ("train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "report.html")
 
 
@@ -117,7 +113,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         raise
     if not folder.exists():
         staged.rename(folder)
-    elif _exchange(staged, folder):
+    elif output_folders.exchange(staged, folder):
         _empty(staged, folder, files)
     else:
         folder.rename(previous)
@@ -146,14 +142,3 @@ def _empty(old: Path, folder: Path, replaced: Container[str]) -> None:
         if path.name not in replaced and folder.exists() and not (folder / path.name).exists():
             path.rename(folder / path.name)
     shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Linux's renameat2(RENAME_EXCHANGE); False where the system or the file system has none."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
