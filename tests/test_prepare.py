@@ -142,6 +142,21 @@ def test_a_truncated_part_is_warned_of_and_reported(export, tmp_path, capsys):
     assert "is cut off" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_files_whose_names_are_no_utf_8_are_read_and_named(export, tmp_path, capsys):
+    whole = next(export.iterdir()).read_bytes()
+    folder = tmp_path / "alt\udce9"
+    folder.mkdir()
+    (folder / "S - caf\udce9 [501].json").write_bytes(whole[:-700])
+    (folder / "S - caf\udce9 [502].csv").write_text("AuthorID,Author,Date,Content,Attachments,Reactions\n", "utf-8")
+    (folder / "caf\udce9.jsonl").write_text('{"instruction": "what?", "output": "the lid, of course"}\n' * 3, "utf-8")
+    (folder / "caf\udce9.json").write_text("garbage")
+    sets = prepare(folder, tmp_path / "out")
+    assert "caf�" in (tmp_path / "out/report.json").read_text("utf-8") and sum(map(len, sets.values())) > 20
+    assert prepare(folder, tmp_path / "out") == sets
+    assert "is cut off" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("char", ["\u2028", "\u2029", "\r", "\r\n", "\x85", "\x0c", "\0", "</s>", "<|im_end|>"])
 def test_hostile_text_is_still_one_record_a_line(tmp_path, char):
     messages = files.conversations(4)

@@ -68,8 +68,8 @@ def resolve(schema: type[Schema], constants: Mapping[str, Any], argv: Sequence[s
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """The settings as plain JSON values, for saving beside a result."""
-    return msgspec.to_builtins(settings, enc_hook=str)
+    """The settings as plain JSON values, for saving beside a result; bytes of a path that are no UTF-8 become `�`."""
+    return msgspec.to_builtins(settings, enc_hook=lambda path: os.fsencode(path).decode("utf-8", "replace"))
 
 
 def show(resolved: Resolved[Any]) -> None:

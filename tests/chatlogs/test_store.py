@@ -190,10 +190,10 @@ def test_a_file_of_another_database_fetches_nothing_from_the_network(raw):
     assert "http" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["what?", "back\\slash"])
+@pytest.mark.parametrize("name", ["what?", "back\\slash", "bytes\udcff"])
 @pytest.mark.skipif(os.name != "posix", reason="no such names elsewhere")
 def test_a_name_that_duckdb_reads_in_its_own_way_is_refused(raw, name):
-    with pytest.raises(UserError, match="are signs of DuckDB's own; pass another --store"):
+    with pytest.raises(UserError, match="a path for DuckDB has no"):
         prepare_training_data.main(["--source", str(raw), "--persona", "rohan", "--output-dir", str(raw.parent / name)])
     assert not list(raw.parent.glob(".*")) and not (raw.parent / "what").exists()
 

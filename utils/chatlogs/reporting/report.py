@@ -18,6 +18,7 @@ from utils.chatlogs.replies import Harvest
 from utils.chatlogs.reporting.activity import FIRST_DATE_MS
 from utils.chatlogs.settings import PrepareSettings
 from utils.chatlogs.sources.readers import Reading
+from utils.chatlogs.sources.source_files import as_text
 from utils.chatlogs.storage.store import Contents
 from utils.records import ENOUGH_CONVERSATIONS, Record
 from utils.settings import to_dict
@@ -67,7 +68,7 @@ def build(
         "read": {
             "files": reading.files,
             "examples": len(reading.records),
-            "skipped_files": [{"file": path.name, "reason": reason} for path, reason in reading.skipped],
+            "skipped_files": [{"file": as_text(path.name), "reason": reason} for path, reason in reading.skipped],
             "channels": contents.channels,
             "messages": contents.messages,
             "copies_left_out": contents.copies,

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from utils.chatlogs.sources.export import ChannelInfo, NotAnExport, is_id, unix_ms
+from utils.chatlogs.sources.source_files import as_text
 
 _HEADER = re.compile(rb'\s{0,8}"{0,8}(?:AuthorID"?[,;\t]"?)?Author"?[,;\t]"?Date"?[,;\t]"?Content\b', re.IGNORECASE)
 _ROW_START = re.compile(r'^"[0-9]{1,20}"[,;\t]', re.MULTILINE)  # inside a field every quote is doubled: no field has it
@@ -123,7 +124,7 @@ def id_of_name(name: str) -> int:
 
 def _name(path: Path) -> tuple[str, ChannelInfo]:
     """`Guild - Category - Channel [id] [part 2].csv` -> the series without the part, and the channel."""
-    stem = _PART.sub("", path.name.removesuffix(path.suffix))
+    stem = _PART.sub("", as_text(path.name.removesuffix(path.suffix)))
     found = _IN_NAME.search(stem)
     title = stem[: found.start()].strip() if found else stem.strip()
     guild, *_, name = title.split(" - ") if " - " in title else ("", title)

@@ -65,7 +65,7 @@ def read(file: SourceFile) -> Iterator[Found]:
 
 def _read_json(file: SourceFile, head: bytes) -> Iterator[Export | Examples]:
     if chat_jsonl.looks_like(head):
-        yield Examples(*chat_jsonl.read(source_files.as_utf_8(file.read()), file.path.stem))
+        yield Examples(*chat_jsonl.read(source_files.as_utf_8(file.read()), source_files.as_text(file.path.stem)))
     elif head.lstrip(b" \t\r\n\0")[:1] == b"[":
         yield from discord_api.read(source_files.as_utf_8(file.read()))
     elif _AUTHOR_KEY.search(head) and not _MESSAGES_KEY.search(head):

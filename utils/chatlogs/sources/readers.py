@@ -103,7 +103,7 @@ def stream(source: Path | Sequence[Path], reading: Reading) -> Iterator[Export]:
             if export.channel.id in known:
                 covered = known[export.channel.id].covered
                 export.messages = [message for message in export.messages if message.id not in covered]
-            yield _noted(export, f"{package.root.name}/", reading)
+            yield _noted(export, f"{source_files.as_text(package.root.name)}/", reading)
     if not count and not reading.records:
         where = ", ".join(map(str, paths))
         raise UserError(f"no export could be read in {where}: {_why_none(reading.skipped)}; {HOW_TO_EXPORT}")
@@ -159,7 +159,7 @@ def _attempt(file: SourceFile, reading: Reading) -> Iterator[Found]:
     try:
         for place, found in enumerate(file_kinds.read(file)):
             reading.files += place == 0
-            yield _noted(found, file.path.name, reading)
+            yield _noted(found, source_files.as_text(file.path.name), reading)
     except NotAnExport as reason:
         reading.skipped.append((file.path, str(reason)))
     except OSError as error:

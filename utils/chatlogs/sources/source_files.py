@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ def find(source: Path) -> Iterator[SourceFile]:
 
 def is_hidden(parts: Sequence[str]) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def as_text(path: Path | str) -> str:
+    """A path, or a part of one, in letters that UTF-8 has: a name may be bytes of another encoding."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:

@@ -30,9 +30,10 @@ def connect(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConn
     """Raises UserError where the file is no database, or another run holds it."""
     import duckdb
 
-    if os.name == "posix" and any(sign in str(Path(path).absolute()) for sign in "?\\"):
+    whole = str(Path(path).absolute())
+    if os.name == "posix" and (set("?\\") & set(whole) or not whole.isprintable()):
         raise UserError(
-            f"the store can't be {path}: in a path, ? and \\ are signs of DuckDB's own; pass another --store"
+            f"the store can't be {whole!r}: a path for DuckDB has no ?, no \\, and only printable letters; pass --store"
         )
     try:
         connection = duckdb.connect(path, read_only=read_only, config=_CONFIG)

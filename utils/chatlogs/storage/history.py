@@ -67,7 +67,7 @@ def opened(
 
 def encode(reading: Reading) -> str:
     """What was met, without the messages, as the store keeps it."""
-    return msgspec.json.encode(replace(reading, exports=[]), enc_hook=str).decode()
+    return msgspec.json.encode(replace(reading, exports=[]), enc_hook=source_files.as_text).decode()
 
 
 def fingerprint(source: Path | Sequence[Path]) -> str:
