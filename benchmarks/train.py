@@ -17,6 +17,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,10 @@ Round = dict[str, Measurement]  # by recipe
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
     libraries.prepare()
-    train = newest_conversations(records.read(arguments.data_dir / "train.jsonl"), arguments.records)
-    held_out = newest_conversations(records.read(arguments.data_dir / "validation.jsonl"), arguments.held_out)
+    train = some_conversations(records.read(arguments.data_dir / "train.jsonl"), arguments.records, arguments.seed)
+    held_out = some_conversations(
+        records.read(arguments.data_dir / "validation.jsonl"), arguments.held_out, arguments.seed
+    )
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         folder = Path(scratch)
         records.write(folder / "train.jsonl", train)
@@ -86,8 +89,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--base-model", default="starter", help="starter, a folder or a hub id")
     parser.add_argument("--random-weights", action="store_true", help="the folder's config and tokenizer suffice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--records", type=int, default=64, help="the newest training records, in whole conversations")
-    parser.add_argument("--held-out", type=int, default=64, help="the newest validation records, likewise")
+    parser.add_argument("--records", type=int, default=64, help="training records, in whole conversations")
+    parser.add_argument("--held-out", type=int, default=64, help="validation records, likewise")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3, help="rounds; each trains every way once")
     parser.add_argument("--seed", type=int, default=42)
@@ -100,17 +103,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def newest_conversations(found: Sequence[Record], count: int) -> list[Record]:
-    """The last `count` records in file order, and more where the first one's conversation began earlier: a sample of
-    single records would leave nothing to fold."""
-    start = max(0, len(found) - count)
-    while start and _conversation(found[start]) == _conversation(found[start - 1]) != "":
-        start -= 1
-    return list(found[start:])
-
-
-def _conversation(record: Record) -> str:
-    return record.source.conversation
+def some_conversations(found: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """`count` records or a few more, in whole conversations drawn by chance: single records would leave nothing to
+    fold, and the longest conversations fold better than a person's others."""
+    conversations: dict[str, list[Record]] = {}
+    for number, record in enumerate(found):
+        conversations.setdefault(record.source.conversation or str(number), []).append(record)
+    drawn = list(conversations.values())
+    random.Random(seed).shuffle(drawn)
+    chosen: list[Record] = []
+    for conversation in drawn:
+        if len(chosen) >= count:
+            break
+        chosen += conversation
+    return chosen
 
 
 def with_random_weights(shape: Path, folder: Path, seed: int) -> Path:

@@ -35,11 +35,12 @@ from transformers import (
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel, Compute
+from utils.likelihood import shares_prefixes
 from utils.prompts import Encoded
 from utils.records import Record
 from utils.training import data, lora, preflight
 from utils.training import run as training
-from utils.training.sequences import pack
+from utils.training.sequences import pack, plan_run, row_tokens
 from utils.training.settings import TrainingSettings
 
 
@@ -95,6 +96,9 @@ def project(lesson: Lesson) -> Prepared:
     encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
     model = lora.add_adapter(base_models.load_model(lesson.base, compute), run)
     fit = preflight.measure(model, encoded, run, compute, None)
+    share_prefix = shares_prefixes(model)
+    steps = plan_run(encoded.train, effective_batch=run.effective_batch, epochs=1, max_steps=None, seed=run.seed)
+    rows = [row for step in steps for row in pack(step.sequences, fit.micro_batch_tokens, share_prefix=share_prefix)]
 
     def train(max_steps: int | None, callback: TrainerCallback) -> None:
         limited = replace(run, max_steps=max_steps)
@@ -105,7 +109,7 @@ def project(lesson: Lesson) -> Prepared:
     return Prepared(
         model,
         train,
-        tokens=sum(len(sequence.input_ids) for sequence in encoded.train),
+        tokens=sum(row_tokens(row, share_prefix=share_prefix) for row in rows),
         scored_positions=sum(sequence.supervised_tokens for sequence in encoded.train),
     )
 

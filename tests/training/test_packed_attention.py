@@ -6,6 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from utils.likelihood import collate, token_nll
+from utils.prompts import Encoded
 from utils.training import packed_attention
 
 SIZES = {
@@ -26,6 +28,27 @@ def test_logits_and_gradients_are_those_of_the_masked_row(lengths):
         logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
         logits.square().sum().backward()
         return logits, model.model.embed_tokens.weight.grad.clone()
+
+    wanted = run()
+    packed_attention.use(model)
+    assert model.config._attn_implementation == packed_attention.NAME
+    for found, expected in zip(run(), wanted, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(9, 5), (7, 1, 12), (4, 4, 4, 20)])
+def test_sequences_that_share_a_prefix_see_what_the_mask_lets_them_see(lengths):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    prefix = (7, 8, 9, 10, 11)
+    sequences = [Encoded((*prefix, *torch.randint(60, (length,)).tolist()), ((6, 5 + length),)) for length in lengths]
+    row = collate(sequences, share_prefix=True)
+
+    def run() -> tuple[torch.Tensor, ...]:
+        model.zero_grad()
+        losses = token_nll(model, row)
+        losses.sum().backward()
+        return losses, *(parameter.grad.clone() for parameter in model.parameters())
 
     wanted = run()
     packed_attention.use(model)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils import prompts
-from utils.likelihood import collate, token_nll
+from utils.likelihood import collate, prefix_tokens, token_nll
 from utils.prompts import Encoded
-from utils.training.sequences import Step, fold, pack, plan_run
+from utils.training.sequences import Step, fold, pack, plan_run, row_tokens
 
 
 def nll(model, sequences) -> float:
@@ -36,6 +36,52 @@ def test_packing_changes_no_loss_of_a_token(model, tokenizer, conversation):
         packed = token_nll(model, collate(separate))
         alone = torch.cat([token_nll(model, collate([record])) for record in separate])
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("row_multiple", [1, 16])
+def test_a_shared_prefix_changes_no_loss_and_no_gradient(model, tokenizer, conversation, row_multiple):
+    """Records of one conversation begin alike, and are not folded here."""
+    separate = [prompts.encode(record, tokenizer) for record in conversation]
+    shared = collate(separate, share_prefix=True, row_multiple=row_multiple)
+    apart = collate(separate, row_multiple=row_multiple)
+    assert shared["input_ids"].numel() < apart["input_ids"].numel()
+    losses, gradients = [], []
+    for row in (shared, apart):
+        model.zero_grad()
+        losses.append(token_nll(model, row))
+        losses[-1].sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    model.zero_grad()
+    torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-5)
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_shared_prefix_stands_once_and_ends_before_the_first_reply():
+    alike = (5, 6, 7, 8)
+    first, second = Encoded((*alike, 9), ((4, 5),)), Encoded((*alike, 10, 11), ((4, 6),))
+    assert prefix_tokens([first, second]) == 3  # token 3 predicts the reply's first: each needs its own
+    row = collate([first, second], share_prefix=True)
+    assert row["input_ids"].tolist() == [[5, 6, 7, 8, 9, 8, 10, 11]]
+    assert row["position_ids"].tolist() == [[0, 1, 2, 3, 4, 3, 4, 5]]
+    assert row["scored"].tolist() == [3, 5, 6]
+    assert row["targets"].tolist() == [9, 10, 11]
+    seen = row["attention_mask"][0, 0]
+    assert [position for position in range(8) if seen[7, position]] == [0, 1, 2, 5, 6, 7]
+    assert [position for position in range(8) if seen[4, position]] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        [Encoded((1, 2, 3), ((1, 3),))],  # alone
+        [Encoded((1, 2, 3), ((1, 3),)), Encoded((4, 2, 3), ((1, 3),))],  # nothing alike
+        [Encoded((1, 2, 3), ((0, 3),)), Encoded((1, 2, 3), ((0, 3),))],  # nothing before the reply
+    ],
+)
+def test_nothing_to_share_is_a_plain_row(sequences):
+    assert collate(sequences, share_prefix=True).keys() == collate(sequences).keys()
+    assert collate(sequences, share_prefix=True)["position_ids"].tolist() == collate(sequences)["position_ids"].tolist()
 
 
 @pytest.mark.parametrize("row_multiple", [1, 8, 64])
@@ -77,6 +123,17 @@ def test_every_reply_is_supervised_exactly_once(records):
         return sorted((s.input_ids[:end], start) for s in sequences for start, end in s.replies)
 
     assert supervised(fold(records)) == supervised(records)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(8, 64))
+def test_a_row_with_a_shared_prefix_keeps_to_the_budget(lengths, budget):
+    sequences = [Encoded((0, 0, 0, *[1 + index] * length), ((3, 4),)) for index, length in enumerate(lengths)]
+    packed = pack(sequences, budget, share_prefix=True)
+    assert sorted(s.input_ids for micro in packed for s in micro) == sorted(s.input_ids for s in sequences)
+    for micro in packed:
+        row = collate(micro, share_prefix=True)
+        assert row_tokens(micro, share_prefix=True) == row["input_ids"].numel()
+        assert row["input_ids"].numel() <= budget or len(micro) == 1
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(8, 64))

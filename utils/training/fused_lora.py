@@ -97,12 +97,13 @@ def _keep_bits(x: torch.Tensor, threshold: int) -> torch.Tensor:
 
     Integers of x's width, so that dropout is `and`. torch's own dropout draws one random number an element, which took
     a fifth of a training step; a 64-bit draw serves eight elements here. It comes from torch's default generator, so
-    that a restored generator state repeats the masks.
+    that a restored generator state repeats the masks. A byte from -128 to 127 is kept below 128 - threshold; the
+    difference's sign, shifted over all bits, took a quarter of the time of comparing.
     """
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.uint8)[: x.numel()].view(-1, x.shape[-1])
+    draws = words.view(torch.int8)[: x.numel()].view(-1, x.shape[-1])
     integers = torch.int16 if x.element_size() == 2 else torch.int32
-    return (draws >= threshold).to(integers).neg_()
+    return draws.to(integers).sub_(128 - threshold).bitwise_right_shift_(8 * x.element_size() - 1)
 
 
 def _drop(x: torch.Tensor, keep: torch.Tensor, *, in_place: bool = False) -> torch.Tensor:

@@ -6,21 +6,22 @@ length, and most of that is masked away. Sequence by sequence, each costs the sq
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from utils.likelihood import shares_prefixes
+
 NAME = "packed_sdpa"
 
 
 def use(model: PreTrainedModel) -> None:
     """Lets the model attend sequence by sequence, where all of its layers attend to all that came before."""
-    config = model.config.get_text_config()
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
-        return
-    if getattr(config, "sliding_window", None) or getattr(config, "attn_logit_softcapping", None):
+    if not shares_prefixes(model):
         return
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -40,7 +41,11 @@ def attend(
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """Query (1, H, T, D), key and value (1, K, T, D), where H is a multiple of K; positions (1, T) restart with each
-    sequence. Returns (1, T, H, D). Anything but such a row goes to transformers' own function with its mask.
+    sequence, at p where it shares the row's first p tokens (see `likelihood.collate`). Returns (1, T, H, D). Anything
+    but such a row goes to transformers' own function with its mask.
+
+    The shared tokens attend again with each sequence that shares them: few, in one call of the square form that the
+    kernel is fast at.
 
     bfloat16 is computed in float32, which is faster for sequences of chat length, and more exact.
     """
@@ -48,13 +53,25 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    starts = (position_ids[0] == 0).nonzero().flatten().tolist()
+    restarts = (position_ids[0].diff() != 1).nonzero().flatten() + 1
+    begins_at = [0, *position_ids[0, restarts].tolist()]
+    prefix = max(begins_at)
+    bounds = [prefix, *restarts.tolist(), query.shape[2]]
+    lengths = [prefix, *(end - start for start, end in pairwise(bounds))]
     groups = query.shape[1] // key.shape[1]
-    wide = [part.float() for part in (query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))]
-    attended = [
-        scaled_dot_product_attention(
-            *(part[:, :, start:end] for part in wide), dropout_p=dropout, is_causal=True, scale=scaling
+    with torch.autocast("cpu", enabled=False):  # which would make bfloat16 of float32 again
+        # split, whose backward writes each piece once; that of a slice writes a whole row of zeros
+        queries, keys, values = (
+            part.repeat_interleave(repeats, 1).float().split(lengths, dim=2)
+            for part, repeats in ((query, 1), (key, groups), (value, groups))
         )
-        for start, end in zip(starts, [*starts[1:], query.shape[2]], strict=True)
-    ]
+        attended = []
+        for number, begin in enumerate(begins_at, start=1):
+            shares = prefix and (begin or number == 1)
+            q, k, v = (
+                torch.cat((parts[0], parts[number]), dim=2) if shares else parts[number]
+                for parts in (queries, keys, values)
+            )
+            found = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling)
+            attended.append(found[:, :, prefix:] if shares and number > 1 else found)
     return torch.cat(attended, dim=2).transpose(1, 2).to(query.dtype), None

@@ -14,16 +14,17 @@ from transformers import PreTrainedModel
 from utils import console
 from utils.base_models import Compute
 from utils.console import UserError
-from utils.likelihood import collate, token_nll
+from utils.likelihood import collate, shares_prefixes, token_nll
 from utils.prompts import Encoded
 from utils.training import monitoring
 from utils.training.checkpoints import Checkpoint
 from utils.training.data import EncodedData
 from utils.training.memory import out_of_memory, peak_memory_mib
-from utils.training.sequences import SHAPES, pack, plan_run
+from utils.training.sequences import SHAPES, pack, plan_run, row_tokens
 from utils.training.settings import TrainingSettings
 
-MEASURING_SHARE = 0.03  # of the run's estimated time may go into finding a better micro-batch
+MEASURING_SHARE = 0.03  # of the run's estimated time may go into finding a better micro-batch,
+MEASURING_S = 10.0  # or so long, where that is more
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def measure(
         )
     size = sizes[0]
     for larger in sizes[1:]:
-        if 2 * larger / best > MEASURING_SHARE * tokens / best or not _has_room(compute, larger / size):
+        affordable_s = max(MEASURING_SHARE * tokens / best, MEASURING_S)
+        if 2 * larger / best > affordable_s or not _has_room(compute, larger / size):
             break
         rate = _try(model, data.train, larger, compute)
         if rate is None or rate < best:
@@ -117,8 +119,10 @@ def _sizes(run: TrainingSettings, step_tokens: int) -> list[int]:
 
 def _try(model: PreTrainedModel, sequences: Sequence[Encoded], size: int, compute: Compute) -> float | None:
     """Tokens a second of the second of two steps, None when memory runs out."""
-    fullest = _fullest(sequences, size)
-    row = {name: tensor.to(compute.device) for name, tensor in collate(fullest, **SHAPES).items()}
+    share_prefix = shares_prefixes(model)
+    fullest = _fullest(sequences, size, share_prefix)
+    collated = collate(fullest, share_prefix=share_prefix, **SHAPES)
+    row = {name: tensor.to(compute.device) for name, tensor in collated.items()}
     was_training = model.training
     model.train()
     try:
@@ -143,10 +147,11 @@ def _try(model: PreTrainedModel, sequences: Sequence[Encoded], size: int, comput
     return sum(len(sequence.input_ids) for sequence in fullest) / seconds
 
 
-def _fullest(sequences: Sequence[Encoded], size: int) -> tuple[Encoded, ...]:
+def _fullest(sequences: Sequence[Encoded], size: int, share_prefix: bool) -> tuple[Encoded, ...]:
     """The longest row that packing can make of the sequences."""
     longest = sorted(sequences, key=lambda sequence: -len(sequence.input_ids))[: max(1, size)]
-    return max(pack(longest, size), key=lambda row: sum(len(sequence.input_ids) for sequence in row))
+    packed = pack(longest, size, share_prefix=share_prefix)
+    return max(packed, key=lambda row: row_tokens(row, share_prefix=share_prefix))
 
 
 def _has_room(compute: Compute, growth: float) -> bool:

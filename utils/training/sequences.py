@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from utils.likelihood import prefix_tokens
 from utils.prompts import Encoded
 
 # Rows come in few shapes: for bfloat16 on a CPU, oneDNN compiles a product anew for each shape that it has not met, and
@@ -33,6 +34,7 @@ class Step:
 
     @property
     def tokens(self) -> int:
+        """Of its sequences, each on its own: what they share in a row is counted with each."""
         return sum(len(sequence.input_ids) for sequence in self.sequences)
 
 
@@ -95,13 +97,18 @@ def plan_run(
     return steps
 
 
-def pack(sequences: Sequence[Encoded], micro_batch_tokens: int) -> tuple[tuple[Encoded, ...], ...]:
+def pack(
+    sequences: Sequence[Encoded], micro_batch_tokens: int, *, share_prefix: bool = False
+) -> tuple[tuple[Encoded, ...], ...]:
     """Micro-batches of at most `micro_batch_tokens`. Best-fit decreasing: each sequence, the longest first, goes where
-    it leaves the least room. None is cut; one that is longer than the budget gets a micro-batch to itself."""
+    it leaves the least room. None is cut; one that is longer than the budget gets a micro-batch to itself.
+
+    With `share_prefix`, what all sequences begin with alike counts once for a micro-batch."""
+    prefix = prefix_tokens(sequences) if share_prefix else 0
     bins: list[list[Encoded]] = []
     room: list[int] = []
     for sequence in sorted(sequences, key=lambda sequence: -len(sequence.input_ids)):
-        length = len(sequence.input_ids)
+        length = len(sequence.input_ids) - prefix
         fitting = [index for index, left in enumerate(room) if left >= length]
         if fitting:
             best = min(fitting, key=room.__getitem__)
@@ -109,5 +116,11 @@ def pack(sequences: Sequence[Encoded], micro_batch_tokens: int) -> tuple[tuple[E
             room[best] -= length
         else:
             bins.append([sequence])
-            room.append(micro_batch_tokens - length)
+            room.append(micro_batch_tokens - prefix - length)
     return tuple(map(tuple, bins))
+
+
+def row_tokens(micro_batch: Sequence[Encoded], *, share_prefix: bool) -> int:
+    """The tokens of a micro-batch's row, unfilled."""
+    shared = (len(micro_batch) - 1) * prefix_tokens(micro_batch) if share_prefix else 0
+    return sum(len(sequence.input_ids) for sequence in micro_batch) - shared

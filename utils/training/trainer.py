@@ -18,7 +18,7 @@ from transformers import PrinterCallback, Trainer
 
 from utils import console
 from utils.console import UserError
-from utils.likelihood import collate, token_nll
+from utils.likelihood import collate, shares_prefixes, token_nll
 from utils.prompts import Encoded
 from utils.training import checkpoints
 from utils.training.memory import out_of_memory
@@ -51,6 +51,7 @@ class ChatTrainer(Trainer):
         self.micro_batch_tokens = micro_batch_tokens
         self.fingerprints = fingerprints
         self.keep_checkpoints = keep_checkpoints
+        self.share_prefix = shares_prefixes(self.model)
         self.staging: Path | None = None
         self.skipped_steps = 0  # in a row
         self.last_loss = math.nan
@@ -83,10 +84,10 @@ class ChatTrainer(Trainer):
         each takes its share of the micro-batches, and the mean over the processes is turned back into a sum."""
         model.train()
         ranks = self.accelerator.num_processes
-        share = list(self._share(pack(step.sequences, self.micro_batch_tokens)))
+        share = list(self._share(self._pack(step)))
         loss = torch.zeros((), device=self.args.device)
         for index, (sequences, mine) in enumerate(share):
-            row = self._prepare_inputs(collate(sequences, **SHAPES))
+            row = self._row(sequences)
             last = index == len(share) - 1
             with self.compute_loss_context_manager(), nullcontext() if last else self.accelerator.no_sync(model):
                 part = token_nll(model, row).sum() / step.supervised_tokens * float(mine)
@@ -152,8 +153,8 @@ class ChatTrainer(Trainer):
         self.model.eval()
         total = 0.0
         with torch.no_grad(), self.compute_loss_context_manager():  # FSDP can't gather into inference tensors
-            for sequences, mine in self._share(pack(step.sequences, self.micro_batch_tokens)):
-                nll = token_nll(self.model, self._prepare_inputs(collate(sequences, **SHAPES))).sum()
+            for sequences, mine in self._share(self._pack(step)):
+                nll = token_nll(self.model, self._row(sequences)).sum()
                 total += nll.item() if mine else 0.0
         self.model.train(was_training)
         if self.accelerator.num_processes > 1:
@@ -166,6 +167,12 @@ class ChatTrainer(Trainer):
             return flags
         counts = torch.tensor(flags, dtype=torch.float32, device=self.args.device)
         return tuple(count > 0 for count in self.accelerator.reduce(counts, "sum").tolist())
+
+    def _pack(self, step: Step) -> tuple[MicroBatch, ...]:
+        return pack(step.sequences, self.micro_batch_tokens, share_prefix=self.share_prefix)
+
+    def _row(self, sequences: MicroBatch) -> dict[str, torch.Tensor]:
+        return self._prepare_inputs(collate(sequences, share_prefix=self.share_prefix, **SHAPES))
 
     def _share(self, micro_batches: Sequence[MicroBatch]) -> Iterator[tuple[MicroBatch, bool]]:
         """This process's micro-batches: every so-many-th one. All processes must run equally often, so one that has
