@@ -43,47 +43,49 @@ class _Forward:
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
         scale = layer.scaling[ADAPTER]
-        keep = None
+        draws = None
         if layer.training and self.threshold:
-            keep = _keep_bits(x, self.threshold)
+            draws = _draw_bytes(x)
             scale *= 256 / (256 - self.threshold)
         lora_a, lora_b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
-        return _LoraLinear.apply(x, lora_a, lora_b, keep, base, scale)
+        return _LoraLinear.apply(x, lora_a, lora_b, draws, self.threshold, base, scale)
 
 
 class _LoraLinear(torch.autograd.Function):
     """y = x Wᵀ + bias + scale (x ∘ keep) Aᵀ Bᵀ, with x (..., I), W (O, I), A (R, I), B (O, R), y (..., O).
 
-    W is frozen and, in 4 bits, unpacked once forward and once backward. A and B may have another dtype than x, which
-    sets that of the products.
+    What is kept follows from `draws`, a byte for each element of x, and `threshold`; only the bytes are remembered for
+    the backward pass. W is frozen and, in 4 bits, unpacked once forward and once backward. A and B may have another
+    dtype than x, which sets that of the products.
     """
 
     @staticmethod
-    def forward(ctx: Any, x, lora_a, lora_b, keep, base: nn.Linear, scale: float):
+    def forward(ctx: Any, x, lora_a, lora_b, draws, threshold: int, base: nn.Linear, scale: float):
         rows = x.reshape(-1, x.shape[-1])  # (T, I)
-        dropped = rows if keep is None else _drop(rows, keep)
+        dropped = rows if draws is None else _drop(rows, draws, threshold)
         reduced = dropped @ lora_a.to(x.dtype).t()  # (T, R)
         bias = None if base.bias is None else base.bias.to(x.dtype)
         y = nn.functional.linear(rows, _weight(base, x.dtype), bias)
         y.addmm_(reduced, lora_b.to(x.dtype).t(), alpha=scale)
-        ctx.save_for_backward(rows, lora_a, lora_b, keep, reduced)
-        ctx.base, ctx.scale = base, scale
+        ctx.save_for_backward(rows, lora_a, lora_b, draws, reduced)
+        ctx.threshold, ctx.base, ctx.scale = threshold, base, scale
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad_y):
-        rows, lora_a, lora_b, keep, reduced = ctx.saved_tensors
+        rows, lora_a, lora_b, draws, reduced = ctx.saved_tensors
+        keep = None if draws is None else _keep_bits(draws, ctx.threshold, rows.element_size())
         grad = grad_y.reshape(-1, grad_y.shape[-1])  # (T, O)
         grad_reduced = (grad @ lora_b.to(grad.dtype)).mul_(ctx.scale)  # (T, R)
         grad_b = (grad.t() @ reduced).mul_(ctx.scale).to(lora_b.dtype)
-        grad_a = (grad_reduced.t() @ (rows if keep is None else _drop(rows, keep))).to(lora_a.dtype)
+        grad_a = (grad_reduced.t() @ (rows if keep is None else _masked(rows, keep))).to(lora_a.dtype)
         grad_x = None
         if ctx.needs_input_grad[0]:
             through_lora = grad_reduced @ lora_a.to(grad.dtype)  # (T, I)
-            grad_x = through_lora if keep is None else _drop(through_lora, keep, in_place=True)
+            grad_x = through_lora if keep is None else _masked(through_lora, keep, in_place=True)
             grad_x.addmm_(grad, _weight(ctx.base, grad.dtype))
             grad_x = grad_x.view(*grad_y.shape[:-1], -1)
-        return grad_x, grad_a, grad_b, None, None, None
+        return grad_x, grad_a, grad_b, None, None, None, None
 
 
 def _weight(base: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
@@ -92,20 +94,31 @@ def _weight(base: nn.Linear, dtype: torch.dtype) -> torch.Tensor:
     return base.weight.to(dtype)
 
 
-def _keep_bits(x: torch.Tensor, threshold: int) -> torch.Tensor:
-    """All bits set where an element is kept and none where it is dropped, which happens with threshold / 256.
+def _draw_bytes(x: torch.Tensor) -> torch.Tensor:
+    """A random byte, -128 to 127, for each element of x; (T, I) where x is (..., I).
 
-    Integers of x's width, so that dropout is `and`. torch's own dropout draws one random number an element, which took
-    a fifth of a training step; a 64-bit draw serves eight elements here. It comes from torch's default generator, so
-    that a restored generator state repeats the masks. A byte from -128 to 127 is kept below 128 - threshold; the
-    difference's sign, shifted over all bits, took a quarter of the time of comparing.
+    torch's own dropout draws one random number an element, which took a fifth of a training step; a 64-bit draw serves
+    eight elements here. It comes from torch's default generator, so that a restored state repeats the bytes.
     """
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.int8)[: x.numel()].view(-1, x.shape[-1])
-    integers = torch.int16 if x.element_size() == 2 else torch.int32
-    return draws.to(integers).sub_(128 - threshold).bitwise_right_shift_(8 * x.element_size() - 1)
+    return words.view(torch.int8)[: x.numel()].view(-1, x.shape[-1])
 
 
-def _drop(x: torch.Tensor, keep: torch.Tensor, *, in_place: bool = False) -> torch.Tensor:
+def _keep_bits(draws: torch.Tensor, threshold: int, width: int) -> torch.Tensor:
+    """All bits set where an element is kept and none where it is dropped, which happens with threshold / 256.
+
+    Integers of `width` bytes, that of the elements, so that dropout is `and`. A byte is kept below 128 - threshold: the
+    difference's sign, shifted over all bits, took a quarter of the time of a comparison.
+    """
+    integers = {2: torch.int16, 4: torch.int32}[width]
+    return draws.to(integers).sub_(128 - threshold).bitwise_right_shift_(8 * width - 1)
+
+
+def _drop(x: torch.Tensor, draws: torch.Tensor, threshold: int) -> torch.Tensor:
+    keep = _keep_bits(draws, threshold, x.element_size())
+    return keep.bitwise_and_(x.view(keep.dtype)).view(x.dtype)
+
+
+def _masked(x: torch.Tensor, keep: torch.Tensor, *, in_place: bool = False) -> torch.Tensor:
     bits = x.view(keep.dtype)
     return (bits.bitwise_and_(keep) if in_place else bits & keep).view(x.dtype)

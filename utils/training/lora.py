@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from utils import base_models
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
-from utils.training import fused_lora, packed_attention
+from utils.training import fused_lora, fused_norm, packed_attention
 from utils.training.settings import TrainingSettings
 
 
@@ -56,6 +56,8 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)
-    if model.device.type == "cpu" and settings.method != "dora":  # DoRA's update is no plain product
-        fused_lora.fuse(adapted, settings.lora_dropout)
+    if model.device.type == "cpu":
+        fused_norm.fuse(model)
+        if settings.method != "dora":  # whose update is no plain product
+            fused_lora.fuse(adapted, settings.lora_dropout)
     return adapted
