@@ -21,6 +21,7 @@ class Baking:
 
     loaves: Annotated[int, Meta(ge=1, description="How many.")] = 2
     hydration: Annotated[float, Meta(gt=0, le=1, description="Water over flour.")] = 0.7
+    kneading: Annotated[float, Meta(description="Minutes by hand.")] = 9.0
     flour: Annotated[Literal["rye", "wheat"], Meta(description="What to bake with.")] = "wheat"
     oven: Annotated[Path, Meta(description="Where to bake.")] = Path("kitchen/oven")
     baker: Annotated[str | None, Meta(description="Who bakes.")] = None
@@ -196,6 +197,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(resolve, argv, ya
         (["--loaves", "1.5"], None, {}, "--loaves: expected `int`, not '1.5'"),
         (["--loaves", ""], None, {}, "--loaves: expected `int`, not ''"),
         (["--loaves", 5000 * "9"], None, {}, "--loaves: expected `int`, not one of thousands of digits"),
+        (["--kneading", "inf"], None, {}, "--kneading: expected a finite `float`, not inf"),
+        ([], "kneading: .nan", {}, "kneading in {preset}: expected a finite `float`, not nan"),
         (["--hydration", "wet"], None, {}, "--hydration: expected `float`, not 'wet'"),
         (["--loaves"], None, {}, "--loaves: too few values"),
         (["--loaves", "--steam"], None, {}, "--loaves: too few values"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import sys
@@ -92,7 +93,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, str | Path) and _plain(hint) == tuple[Path, ...]:
         value = (value,)  # one path where there may be several
     try:
-        return msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
+        converted = msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise UserError(f"{where}: expected a finite `float`, not {converted}")
+        return converted
     except msgspec.ValidationError as error:
         choices = _choices(hint)
         if choices:

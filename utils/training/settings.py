@@ -41,7 +41,7 @@ class TrainingSettings:
         Literal["lora", "rslora", "dora", "full"],
         Meta(description="LoRA, a variant of it, or every weight (small unquantised models only)."),
     ] = "lora"
-    lora_rank: Annotated[int, Meta(ge=1, description="Rank of the LoRA update: capacity against size.")] = 16
+    lora_rank: Annotated[int, Meta(ge=1, le=4096, description="Rank of the LoRA update: capacity against size.")] = 16
     lora_alpha: Annotated[int, Meta(ge=1, description="LoRA scale; the update is multiplied by alpha / rank.")] = 16
     lora_dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of LoRA inputs zeroed in training.")] = 0.1
 
