@@ -7,6 +7,7 @@ import html
 import shutil
 import subprocess
 import sys
+import traceback
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests import third_person
 from tests.third_person import BESIDE, REPEATED, SPOKEN
 from utils import colab, records
 from utils.evaluation import chat
+from utils.export import __main__ as export
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ("train.jsonl", "validation.jsonl", "test.jsonl")
@@ -150,3 +152,26 @@ def test_what_may_be_given_away_holds_nothing_of_anybody(server, prepare, tiny_b
         assert str(third_person.ID) not in content
     assert any(name.endswith(".wandb") for name in files) and "adapter/README.md" in files
     assert not given_away(html.unescape(files[str(adapter / "evaluation.html")]), server[1])
+
+
+def test_an_export_holds_nothing_of_anybody(server, prepare, adapter_folder, tmp_path):
+    """The Modelfile holds the system prompt, and so the persona's name; nothing holds what was said."""
+    out, _ = prepare()
+    for form in ("merged", "ollama"):
+        export.main(["--adapter", str(adapter_folder), "--to", form, "--test-file", str(out / "test.jsonl")])
+        files = dict(everything(tmp_path / f"adapter-{form}"))
+        for name, content in files.items():
+            assert not marked(content) and not named(content) and not given_away(content, server[1]), name
+    assert "Rohan" in files[str(tmp_path / "adapter-ollama/Modelfile")]
+
+
+def test_a_crash_in_mid_training_shows_nothing_of_anybody(prepare, tiny_base, tmp_path, monkeypatch, capsys):
+    """A bug keeps its traceback, which names files and lines and no values."""
+    out, _ = prepare()
+    capsys.readouterr()
+    monkeypatch.setattr(train_tinyllama.base_models, "weights_sha256", lambda _: 1 / 0)
+    data = ("--data-dir", str(out), "--output-dir", str(tmp_path / "m"), "--base-model", str(tiny_base))
+    with pytest.raises(ZeroDivisionError) as crash:
+        train_tinyllama.main([*data, "--device", "cpu", "--quantization", "none", "--wandb", "off"])
+    shown = "".join([*traceback.format_exception(crash.value), *capsys.readouterr()])
+    assert not marked(shown) and not named(shown)

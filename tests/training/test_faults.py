@@ -416,6 +416,7 @@ def test_wandb_holds_no_message_text(flags, prepared, tmp_path, monkeypatch):
     assert any(path.suffix == ".wandb" for path in written)
     for path in [*written, folder / "metrics.jsonl", folder / "training.json", folder / "README.md"]:
         assert MARKER.encode() not in path.read_bytes(), path
+        assert sys.executable.encode() not in path.read_bytes() and b"--save-every" not in path.read_bytes(), path
     assert MARKER.encode() in (prepared / "train.jsonl").read_bytes()
 
 
@@ -441,7 +442,6 @@ def test_wandb_that_fails_to_start_is_left_out(flags, undisturbed, tmp_path, mon
 
 
 LOSES_WANDB = """
-import sys
 import psutil
 import train_tinyllama
 from utils import console

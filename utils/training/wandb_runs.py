@@ -29,7 +29,16 @@ def start(run: TrainingSettings) -> Any | None:
             dir=run.output_dir,
             mode=mode,
             config=settings.to_dict(run),
-            settings=wandb.Settings(console="off", disable_git=True, disable_code=True, silent=True),
+            # nor the machine's name, the command line, the paths of program and Python
+            settings=wandb.Settings(
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                silent=True,
+                x_disable_meta=True,
+                host="",
+                program="",
+            ),
         )
     except Exception as error:  # any failure of a service that training does not need
         warn_lost(error)
