@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chatlogs import discord_files as files
-from utils.chatlogs.sources import readers
+from utils.chatlogs.sources import readers, source_files
 from utils.console import UserError
 
 
@@ -19,6 +19,17 @@ def test_parts_are_read_in_the_order_of_their_numbers(tmp_path):
         files.write(tmp_path / f"S - c - general [500]{suffix}.json", [files.message(part, "rohan", f"part {part}")])
     contents = [export.messages[0].content for export in readers.read_source(tmp_path).exports]
     assert contents == ["part 1", "part 2", "part 10"]
+
+
+def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
+    files.write(tmp_path / "open" / "a.json", [files.message(1, "rohan", "here")])
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(source_files.os, "access", lambda path, _: path.name != "closed")
+    reading = readers.read_source(tmp_path)
+    assert [path.name for path, reason in reading.skipped if reason.startswith("can't be read")] == ["closed"]
+    assert len(reading.exports) == 1
+    with pytest.raises(UserError, match="closed can't be read"):
+        readers.read_source(tmp_path / "closed")
 
 
 def test_parts_and_reversed_exports_become_one_channel_in_order(tmp_path):

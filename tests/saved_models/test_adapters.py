@@ -170,6 +170,11 @@ def linked(name: str) -> Callable[[Path], None]:
     return tamper
 
 
+def linked_in_a_circle(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).symlink_to(WEIGHTS)
+
+
 def swapped_words(folder: Path) -> None:
     """Two words of the vocabulary change places: same size, same template, other meaning."""
     content = json.loads((folder / "tokenizer.json").read_text())
@@ -268,6 +273,7 @@ WAYS = {
         "is not LoRA for a causal language model",
     ),
     "weights are a link": (linked(WEIGHTS), "the right one", *["elsewhere, outside the folder"] * 3),
+    "weights are a link in a circle": (linked_in_a_circle, "the right one", *["a broken link or no regular file"] * 3),
     "manifest is a link": (linked(MANIFEST), "the right one", *["elsewhere, outside the folder"] * 3),
     "half precision": (each_tensor("", lambda each: each.to(HALF)), "the right one", CHANGED, *["dtype F16"] * 2),
     "mixed dtypes": (each_tensor("lora_A", lambda each: each.to(HALF)), "the right one", CHANGED, *["dtype F16"] * 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,8 +63,9 @@ def refuse_links(folder: Path) -> None:
     for path in sorted([*folder.iterdir(), *(templates.iterdir() if templates.is_dir() else [])]):
         if path.is_dir() and path != templates:
             continue
-        if not path.resolve().is_relative_to(home):
-            raise UserError(f"{path} is a link to {path.resolve()}, outside the folder; put the file itself there")
+        target = Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
+        if not target.is_relative_to(home):
+            raise UserError(f"{path} is a link to {target}, outside the folder; put the file itself there")
         if not (path.is_file() or path == templates):
             raise UserError(f"{path} is a broken link or no regular file; remove it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Container, Mapping
@@ -42,7 +43,7 @@ def fingerprints(
     Raises UserError when the run would write over the base that it starts from, or into the folder that one is in.
     """
     output_folders.refuse_working_folder(run.output_dir)
-    if Path(base.path).is_dir() and run.output_dir.resolve() == Path(base.path).resolve():
+    if Path(base.path).is_dir() and os.path.realpath(run.output_dir) == os.path.realpath(base.path):
         raise UserError(f"{run.output_dir} is the base model's own folder; name another with --output-dir")
     decisive = {name: str(value) for name, value in settings.to_dict(run).items() if name not in FREE_TO_CHANGE}
     return decisive | {

@@ -41,12 +41,21 @@ def on_disk(path: Path) -> SourceFile:
 
 
 def find(source: Path) -> Iterator[SourceFile]:
-    """The file, or every file of the folder and its subfolders but the hidden ones."""
-    if source.is_file():
+    """The file, or every file of the folder and its subfolders but the hidden ones. A folder that may not be looked into
+    stands for its files: opening it says why."""
+    if source.is_file() or _is_closed(source):
         yield on_disk(source)
     elif source.is_dir():
-        found = (path for path in source.rglob("*") if path.is_file() and not is_hidden(path.relative_to(source).parts))
+        found = (
+            path
+            for path in source.rglob("*")
+            if (path.is_file() or _is_closed(path)) and not is_hidden(path.relative_to(source).parts)
+        )
         yield from map(on_disk, sorted(found, key=natural_order))
+
+
+def _is_closed(path: Path) -> bool:
+    return path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
 
 
 def is_hidden(parts: Sequence[str]) -> bool:

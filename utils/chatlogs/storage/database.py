@@ -121,7 +121,8 @@ def _fault(path: Path, error: Exception) -> UserError:
             f"the store {path} is damaged ({_first_line(error)}); delete it, and the exports make it again, but not the"
             " list of whom to forget"
         )
-    return UserError(f"can't use the store {path} ({_first_line(error)}); make room, set STORE, or pass --store")
+    room = "" if "denied" in str(error) or "Read-only" in str(error) else "make room, "
+    return UserError(f"can't use the store {path} ({_first_line(error)}); {room}set STORE, or pass --store")
 
 
 def _no_store(path: Path, reason: str) -> UserError:
