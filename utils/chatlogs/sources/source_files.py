@@ -41,8 +41,8 @@ def on_disk(path: Path) -> SourceFile:
 
 
 def find(source: Path) -> Iterator[SourceFile]:
-    """The file, or every file of the folder and its subfolders but the hidden ones. A folder that may not be looked into
-    stands for its files: opening it says why."""
+    """The file, or every file of the folder and its subfolders but the hidden ones. A folder that may not be looked
+    into stands for its files: opening it says why."""
     if source.is_file() or _is_closed(source):
         yield on_disk(source)
     elif source.is_dir():
