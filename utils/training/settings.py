@@ -52,9 +52,10 @@ class TrainingSettings:
     warmup_fraction: Annotated[float, Meta(ge=0, lt=1, description="Share of all steps with a rising rate.")] = 0.05
     weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0, description="Gradients are clipped to this norm.")] = 1.0
-    epochs: Annotated[int, Meta(ge=1, description="Passes over the training records.")] = 3
+    epochs: Annotated[int, Meta(ge=1, le=1_000, description="Passes over the training records.")] = 3
     max_steps: Annotated[
-        AtLeastOne | None, Meta(description="Stop after so many optimizer steps, whatever the epochs.")
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,  # every step is planned before the first one
+        Meta(description="Stop after so many optimizer steps, whatever the epochs."),
     ] = None
     batch_size: Annotated[int, Meta(ge=1, description="Records per micro-batch, in the memory at once.")] = 4
     gradient_accumulation_steps: Annotated[
