@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +66,28 @@ def test_the_same_input_gives_the_same_bytes(export, tmp_path):
     before = {path.name: path.read_bytes() for path in first.iterdir()}
     prepare(export, first)
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before and len(before) == 5
+
+
+@pytest.mark.parametrize("names", ["keep", "pseudonyms"])
+def test_two_machines_give_the_same_bytes(export, tmp_path, names):
+    """Another process, another order of hashing and of the files on the disk, a store of its own."""
+    files.write(export / "S - c - shed [600].json", files.conversations(4), channel=600)
+    made = []
+    for seed in ("1", "2"):
+        home = tmp_path / seed
+        (home / "raw").mkdir(parents=True)
+        for path in sorted(export.iterdir(), reverse=seed == "2"):
+            shutil.copy(path, home / "raw")
+        flags = ["--source", "raw", "--persona", "rohan", "--output-dir", "out", "--names", names]
+        subprocess.run(
+            [sys.executable, ROOT / "prepare_training_data.py", *flags],
+            cwd=home,
+            env=os.environ | {"PYTHONHASHSEED": seed, "TZ": f"UTC{seed}"},
+            capture_output=True,
+            check=True,
+        )
+        made.append({path.name: path.read_bytes() for path in (home / "out").iterdir()})
+    assert made[0] == made[1] and len(made[0]) == 5
 
 
 def test_a_dry_run_writes_nothing(export, tmp_path, capsys):
