@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Fits the weights of utils/chatlogs/pairing/scorer.py to annotated reply links, and prints them to paste.
+"""Fits utils/chatlogs/pairing's weights and calibration to annotated reply links, and prints them to paste.
 
 usage: python benchmarks/fit_pairing.py EXPORT_FOLDER --links reply_links.jsonl [--hold-out NAME ...]
 
 The people held out by name, and every fourth part of the export, are never fitted on. In a third of the parts half of
 the mentions are removed, in a third nine tenths, and everywhere half of the explicit replies, so that the weights also
 serve channels where people mention and reply less. For quiet channels the same parts are fitted again, thinned to few
-conversations at a time. Needs numpy and 3 GB; about five minutes on one core.
+conversations at a time. The confidence is calibrated on the held-out parts. Needs numpy and 3 GB; about five minutes on
+one core.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing import scorer
+from utils.chatlogs.pairing import conversations, instructions, scorer
 from utils.chatlogs.pairing.channel_view import ChannelView
+from utils.chatlogs.pairing.conversations import PairingSettings
 from utils.chatlogs.pairing.weights import WEIGHTS, Weights
 
 PERSONAS = ("ActionParsnip", "Dr_Willis", "ikonia", "jrib", "Seveas")
@@ -240,6 +242,34 @@ def quiet_views(parts: list[list[Message]], links: dict[int, list[int]], held_ou
     return [ChannelView(channel, 60) for channel in quiet]
 
 
+def confidences(view: ChannelView, links: dict[int, list[int]], skipped: set[str], weights: Weights) -> np.ndarray:
+    """(replies, 2): the log-odds of the scorer's share for a reply, and whether its instruction holds a true parent."""
+    rows = []
+    for indices in by_person(view, links, skipped):
+        for reply in conversations.find_replies(view, indices, PairingSettings(weights=weights))[0]:
+            known = [links[view.messages[i].id] for i in reply.outputs if view.messages[i].id in links]
+            if known and not any(scorer.explicit_link(view, index) for index in reply.outputs):
+                asked = {view.messages[index].id for index in reply.instruction}
+                rows.append((share_log_odds(reply.confidence), any(not asked.isdisjoint(one) for one in known)))
+    return np.array(rows)
+
+
+def share_log_odds(confidence: float) -> float:
+    """What `instructions.calibrated` made the confidence of."""
+    odds = np.clip(confidence, 1e-4, 1 - 1e-4)
+    return (np.log(odds / (1 - odds)) - instructions.CALIBRATION_SHIFT) / instructions.CALIBRATION_SLOPE
+
+
+def calibrate(rows: np.ndarray, steps: int = 25) -> tuple[float, float]:
+    """Slope and shift of the log-odds (Platt 1999), by maximum likelihood."""
+    x, right = np.stack([rows[:, 0], np.ones(len(rows))]), rows[:, 1]
+    w = np.array([1.0, 0.0])
+    for _ in range(steps):
+        p = 1 / (1 + np.exp(-w @ x))
+        w = w + np.linalg.solve((x * (p * (1 - p))) @ x.T, x @ (right - p))
+    return float(w[0]), float(w[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -259,14 +289,15 @@ def main() -> None:
         w = fit(values, numbers, truth)
         weights = as_weights(w)
         print(f"# round {number + 1}, fitted: {describe(values, numbers, truth, w)}", flush=True)
-    for share in MASKED_SHARES:
-        [view] = views(parts, True, (share,))
-        print(
-            f"# held-out parts, {share:.0%} of mentions removed: {describe(*design(view, links, skipped, weights), w)}",
-            flush=True,
-        )
+    held_out = {f"{share:.0%} of mentions removed": views(parts, True, (share,))[0] for share in MASKED_SHARES}
     for at_once, view in zip(QUIET_CONVERSATIONS, quiet_views(parts, links, True), strict=True):
-        print(f"# held-out parts, thinned to {at_once}: {describe(*design(view, links, skipped, weights), w)}")
+        held_out[f"thinned to {at_once}"] = view
+    told = []
+    for name, view in held_out.items():
+        print(f"# held-out parts, {name}: {describe(*design(view, links, skipped, weights), w)}", flush=True)
+        told.append(confidences(view, links, skipped, weights))
+    slope, shift = calibrate(np.concatenate(told))
+    print(f"CALIBRATION_SLOPE = {slope:.2f}\nCALIBRATION_SHIFT = {shift:.2f}")
     for kind in ("reply", "own", "opening"):
         print(f"{kind.upper()}_WEIGHTS = {{")
         for signal, weight in getattr(weights, kind).items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing import own_signals, scorer, signals
+from utils.chatlogs.pairing import own_signals, scorer, signals, word_signals
 from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.message_forms import forms_of
 from utils.chatlogs.pairing.weights import WEIGHTS
@@ -85,6 +85,25 @@ SIGNAL_CASES = [  # signal, lines, reply, candidate that gains, candidate that d
         0,
         1,
     ),
+    (
+        signals.unaddressed_then_mentioned,
+        [(0, ANN, "@Piet hm?", to(PERSONA)), (1, BEN, "x"), A],
+        2,
+        0,
+        1,
+    ),
+    (signals.author_is_partner_by_turns, [*SECOND_ROUND[:3], (25, BEN, "x"), (30, PERSONA, "root?")], 4, 2, 3),
+    (signals.persona_addressed_since, [Q, (5, BEN, "@Piet hm?", to(PERSONA)), A], 2, 0, 1),
+    (signals.previous_message_then_short, [Q, (5, BEN, "x"), (9, PERSONA, "yes")], 2, 1, 0),
+    (signals.new_from_current_partner, SECOND_ROUND, 3, 2, 0),
+    (
+        word_signals.words_of_personas_last,
+        [*SECOND_ROUND[:2], (20, ANN, "that mount fails"), (25, BEN, "x"), (30, PERSONA, "as root?")],
+        4,
+        2,
+        3,
+    ),
+    (word_signals.author_takes_up_words, [Q, (5, BEN, "x"), A, (12, ANN, "the mount command fails")], 2, 0, 1),
     (signals.author_speaks_next, [Q, (5, BEN, "x"), A, (12, ANN, "which?")], 2, 0, 1),
     (signals.author_turns_away, [Q, (5, BEN, "x"), A, (12, ANN, "@Benno ha", to(BEN))], 2, 0, 1),
     (signals.is_previous_message, [Q, (5, BEN, "x"), A], 2, 1, 0),
@@ -109,14 +128,14 @@ SIGNAL_CASES = [  # signal, lines, reply, candidate that gains, candidate that d
     (signals.author_is_recent_partner, [*SECOND_ROUND[:3], (25, BEN, "x"), (30, PERSONA, "root?")], 4, 2, 3),
     (signals.new_from_partner, SECOND_ROUND, 3, 2, 0),
     (signals.old_from_partner, SECOND_ROUND, 3, 0, 2),
-    (signals.question_then_statement, [Q, (5, BEN, "x"), A], 2, 0, 1),
-    (signals.question_then_short_answer, [Q, (5, BEN, "x"), (9, PERSONA, "yes of course")], 2, 0, 1),
-    (signals.greeting_then_greeting, [(0, ANN, "hello"), (5, BEN, "x"), (9, PERSONA, "hi!")], 2, 0, 1),
-    (signals.candidate_is_thanks, [(0, ANN, "thanks a lot to you"), (5, BEN, "x"), A], 2, 0, 1),
-    (signals.candidate_is_short, [Q, (5, BEN, "hm ok"), A], 2, 1, 0),
-    (signals.candidate_is_command, [(0, ANN, "!help mount"), (5, BEN, "x"), A], 2, 0, 1),
-    (signals.shared_rare_words, [Q, (5, BEN, "something else"), A], 2, 0, 1),
-    (signals.topic_words, [Q, (5, ANN, "please please"), (6, BEN, "x"), A], 3, 1, 2),
+    (word_signals.question_then_statement, [Q, (5, BEN, "x"), A], 2, 0, 1),
+    (word_signals.question_then_short_answer, [Q, (5, BEN, "x"), (9, PERSONA, "yes of course")], 2, 0, 1),
+    (word_signals.greeting_then_greeting, [(0, ANN, "hello"), (5, BEN, "x"), (9, PERSONA, "hi!")], 2, 0, 1),
+    (word_signals.candidate_is_thanks, [(0, ANN, "thanks a lot to you"), (5, BEN, "x"), A], 2, 0, 1),
+    (word_signals.candidate_is_short, [Q, (5, BEN, "hm ok"), A], 2, 1, 0),
+    (word_signals.candidate_is_command, [(0, ANN, "!help mount"), (5, BEN, "x"), A], 2, 0, 1),
+    (word_signals.shared_rare_words, [Q, (5, BEN, "something else"), A], 2, 0, 1),
+    (word_signals.topic_words, [Q, (5, ANN, "please please"), (6, BEN, "x"), A], 3, 1, 2),
     (own_signals.own_bias, [A, (12, PERSONA, "or fuse")], 1, 0, None),
     (
         own_signals.own_same_addressee,

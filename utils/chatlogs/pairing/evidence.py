@@ -28,6 +28,7 @@ class Situation:
     addressed_later: frozenset[int] = frozenset()  # people whom the persona's next few messages address
     speaks_next: frozenset[int] = frozenset()  # people who speak right after the reply, and not to third people
     turns_away: frozenset[int] = frozenset()  # people who address third people right after the reply
+    words_next: dict[int, frozenset[str]] = field(default_factory=dict)  # person -> words in their next few messages
     replied_back: frozenset[int] = frozenset()  # people who answer this message with an explicit reply
 
 

@@ -22,6 +22,7 @@ LATER_SECONDS = 600  # the persona's next few messages tell whom it talks to if 
 QUIET_MESSAGES = 12  # the number of people among so many messages says how quiet the channel is
 SPEAKS_NEXT_MESSAGES = 8
 ANSWERS_BACK_MESSAGES = 20
+WORDS_NEXT_MESSAGES = 12
 EXPLICIT_CONFIDENCE = 0.99  # a convention: what the author says is taken as true
 TWO_PERSON_CONFIDENCE = 0.97  # a guess: no annotated direct messages at hand
 
@@ -98,6 +99,7 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
             for person in view.addressed(own)
         )
         situation.speaks_next, situation.turns_away = _speaks_next(view, index)
+        situation.words_next = _words_next(view, index)
         situation.answered_back, situation.replied_back = _answers_back(view, index, later)
         yield situation, *candidacy.find(situation, before)
         before.append(index)
@@ -133,6 +135,18 @@ def _speaks_next(view: ChannelView, index: int) -> tuple[frozenset[int], frozens
         else:
             speaking.add(view.person[other])
     return frozenset(speaking), frozenset(turning)
+
+
+def _words_next(view: ChannelView, index: int) -> dict[int, frozenset[str]]:
+    """What others say in the messages after the reply, but to third people."""
+    found: dict[int, frozenset[str]] = {}
+    for other in range(index + 1, min(index + 1 + WORDS_NEXT_MESSAGES, len(view.messages))):
+        if view.seconds_between(index, other) > LATER_SECONDS:
+            break
+        person, told = view.person[other], view.addressed_people[other]
+        if view.answerable[other] and person != view.person[index] and (not told or view.person[index] in told):
+            found[person] = found.get(person, frozenset()) | view.words(other)
+    return found
 
 
 def note(situation: Situation, link: Link) -> None:

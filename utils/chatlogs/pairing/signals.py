@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.chatlogs.pairing.channel_view import BURST_SECONDS, ChannelView
+from utils.chatlogs.pairing.channel_view import BURST_SECONDS
 from utils.chatlogs.pairing.evidence import Candidates, Situation, Values
+
+SHORT_CHARACTERS = 25
 
 # Who is addressed -------------------------------------------------------------------------------------------------
 
@@ -51,6 +53,21 @@ def candidate_turned_to_another(s: Situation, c: Candidates) -> Values:
     return ~s.view.addresses_somebody[c.index] & (partners != s.author) & (partners >= 0)
 
 
+def unaddressed_then_mentioned(s: Situation, c: Candidates) -> Values:
+    """The reply addresses nobody, and the candidate mentions the persona."""
+    return 0.0 if s.addressed else s.view.mentioning(s.author)[c.index]
+
+
+def author_is_partner_by_turns(s: Situation, c: Candidates) -> Values:
+    """The reply addresses nobody, and the persona last talked with the author."""
+    partner = s.view.partner[s.reply]
+    return 0.0 if s.addressed or partner is None else c.by((partner,))
+
+
+def persona_addressed_since(s: Situation, c: Candidates) -> Values:
+    return c.addressed_after > 0
+
+
 def latest_from_addressed(s: Situation, c: Candidates) -> Values:
     return c.by(s.addressed) & (c.same_author_after == 0) if s.addressed else 0.0
 
@@ -89,6 +106,10 @@ def previous_message_in_quiet(s: Situation, c: Candidates) -> Values:
 
 def after_personas_last_in_quiet(s: Situation, c: Candidates) -> Values:
     return s.quiet * (c.own_after == 0)
+
+
+def previous_message_then_short(s: Situation, c: Candidates) -> Values:
+    return (c.others_between == 0) & (len(s.view.messages[s.reply].content) < SHORT_CHARACTERS)
 
 
 def message_gap(s: Situation, c: Candidates) -> Values:
@@ -139,6 +160,12 @@ def author_is_current_partner(s: Situation, c: Candidates) -> Values:
     return c.by((partner,)) if partner is not None else 0.0
 
 
+def new_from_current_partner(s: Situation, c: Candidates) -> Values:
+    """Said since the persona's last message, by the one whom that answers."""
+    partner = s.parent_person.get(s.own_before)
+    return c.by((partner,)) & (c.index > s.own_before) if partner is not None else 0.0
+
+
 def author_is_recent_partner(s: Situation, c: Candidates) -> Values:
     return c.by(set(s.parent_person.values())) if s.parent_person else 0.0
 
@@ -150,54 +177,3 @@ def new_from_partner(s: Situation, c: Candidates) -> Values:
 
 def old_from_partner(s: Situation, c: Candidates) -> Values:
     return c.index < np.array([s.last_to.get(person, -1) for person in c.people], dtype=int)
-
-
-# Form and words ---------------------------------------------------------------------------------------------------
-
-
-def question_then_statement(s: Situation, c: Candidates) -> Values:
-    return 0.0 if "question" in s.view.forms(s.reply) else c.are("question")
-
-
-def question_then_short_answer(s: Situation, c: Candidates) -> Values:
-    return c.are("question") if "short_answer" in s.view.forms(s.reply) else 0.0
-
-
-def greeting_then_greeting(s: Situation, c: Candidates) -> Values:
-    return c.are("greeting") if "greeting" in s.view.forms(s.reply) else 0.0
-
-
-def candidate_is_thanks(s: Situation, c: Candidates) -> Values:
-    return c.are("thanks")
-
-
-def candidate_is_short(s: Situation, c: Candidates) -> Values:
-    return c.are("short")
-
-
-def candidate_is_command(s: Situation, c: Candidates) -> Values:
-    return c.are("command")
-
-
-def shared_rare_words(s: Situation, c: Candidates) -> Values:
-    """Summed rarity of the words in both messages, at most 2."""
-    said = s.view.words(s.reply)
-    return np.array(
-        [0.0 if said.isdisjoint(words) else _rarity(s.view, said & words) for words in c.words], dtype=float
-    )
-
-
-def topic_words(s: Situation, c: Candidates) -> Values:
-    """The same over what the author said just before."""
-    said, words_before = s.view.words(s.reply), s.view.words_before
-    return np.array(
-        [
-            0.0 if said.isdisjoint(before) else _rarity(s.view, (said & before) - words)
-            for before, words in zip(map(words_before, c.indices), c.words, strict=True)
-        ],
-        dtype=float,
-    )
-
-
-def _rarity(view: ChannelView, words: frozenset[str]) -> float:
-    return min(2.0, sum(map(view.rarity, words))) if words else 0.0
