@@ -23,6 +23,7 @@ QUIET_MESSAGES = 12  # the number of people among so many messages says how quie
 SPEAKS_NEXT_MESSAGES = 8
 ANSWERS_BACK_MESSAGES = 20
 WORDS_NEXT_MESSAGES = 12
+MIN_REPLY_SHARE = 0.6  # of the probability, before a message counts as a reply
 EXPLICIT_CONFIDENCE = 0.99  # a convention: what the author says is taken as true
 TWO_PERSON_CONFIDENCE = 0.97  # a guess: no annotated direct messages at hand
 
@@ -45,9 +46,12 @@ class Link:
         return max(self.continues, key=self.continues.__getitem__, default=None)
 
     def kind(self) -> str:
-        """The likeliest of reply, own and opening; the options of a kind count together."""
-        mass = {"reply": sum(self.replies.values()), "own": sum(self.continues.values()), "opening": self.opens}
-        return max(mass, key=mass.__getitem__)
+        """The likeliest of reply, own and opening; the options of a kind count together. A reply must be rather sure:
+        what only continues or opens teaches nothing about answering."""
+        reply, own = sum(self.replies.values()), sum(self.continues.values())
+        if reply >= MIN_REPLY_SHARE:
+            return "reply"
+        return "own" if own >= self.opens else "opening"
 
 
 def link_messages(view: ChannelView, indices: list[int], weights: Weights) -> Iterator[Link]:
