@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from utils import settings
 from utils.console import UserError
+from utils.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(resolve, argv, ya
         (["--loaves", 5000 * "9"], None, {}, "--loaves: expected `int`, not one of thousands of digits"),
         (["--kneading", "inf"], None, {}, "--kneading: expected a finite `float`, not inf"),
         ([], "kneading: .nan", {}, "kneading in {preset}: expected a finite `float`, not nan"),
+        (["--rest-hours", "inf"], None, {}, "--rest-hours: expected a number or None, not 'inf'"),
         (["--hydration", "wet"], None, {}, "--hydration: expected `float`, not 'wet'"),
         (["--loaves"], None, {}, "--loaves: too few values"),
         (["--loaves", "--steam"], None, {}, "--loaves: too few values"),
@@ -289,3 +291,9 @@ def test_show_prints_what_is_not_at_its_default_with_its_origin(resolve, capsys)
     assert [row[-1] for row in rows if row[:2] == ["loaves", "5"]] == ["line"]
     assert [row[-1] for row in rows if row[:2] == ["flour", "rye"]] == ["bake.py"]
     assert not {row[0] for row in rows if row} & {"hydration", "oven", "steam"}
+
+
+@pytest.mark.parametrize("flag", ["--max-steps", "--epochs", "--lora-rank"])
+def test_what_is_planned_before_the_first_step_has_a_bound(flag):
+    with pytest.raises(UserError, match=rf"{flag}: expected `int` <= "):
+        settings.resolve(TrainingSettings, SCRIPT, [flag, "1000000000"])

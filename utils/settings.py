@@ -175,6 +175,11 @@ def _plainly(reason: str) -> str:
     no_float = re.match(r"could not convert string to float: (.{0,80})", reason, re.DOTALL)
     if no_int or reason.startswith("Exceeds the limit"):
         return f"expected `int`, not {no_int[1]}" if no_int else "expected `int`, not one of thousands of digits"
+    neither = re.match(
+        r"[Nn]o type matching .{0,80}? could be instantiated\s+from\s+\['(.{0,80}?)'\]", reason, re.DOTALL
+    )
+    if neither:
+        return f"expected a number or None, not '{neither[1]}'"
     return f"expected `float`, not {no_float[1]}" if no_float else reason.replace("_", " ")
 
 
