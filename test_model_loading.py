@@ -111,7 +111,7 @@ def evaluate(wanted: EvaluationSettings) -> Evaluation:
         conversations=conversations,
         tokens=sum(len(reply.reply) for reply in scored),
         comparisons=(*likelihoods, *generated.compare_replies(answered, wanted.seed)),
-        checks=tuple(answer_checks.check(replies, batch_sizes, tested.tokenizer)),
+        checks=tuple(answer_checks.check(replies, batch_sizes, tested.tokenizer, base_replies if base else ())),
         memorization=leaks,
         answered=answered,
         curve=training_curve.read(Path(wanted.adapter)),

@@ -43,6 +43,15 @@ def test_what_fails(replies, wrong, tokenizer):
     assert failed(replies, tokenizer) == wrong
 
 
+def test_loops_that_the_base_has_as_well_are_no_fault_of_the_training(tokenizer):
+    loop = Reply("ha" * 60, 64, False, 1.0)
+    name = "replies don't repeat themselves endlessly"
+    for base, passed in (([loop, loop], True), ([loop, FINE], True), ([FINE, CUT], False)):
+        found = {each.name: each for each in check([FINE, loop], SAME, tokenizer, base)}[name]
+        assert found.passed == passed
+        assert found.detail == f"1 of 2, the base in {base.count(loop)}"
+
+
 def test_a_reply_that_depends_on_its_batch_fails_and_a_near_tie_does_not(tokenizer):
     name = "a reply is the same alone and in a batch"
     assert failed([FINE], tokenizer, BatchSizes((FINE, FINE), (1,), ())) == [name]

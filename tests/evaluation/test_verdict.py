@@ -132,6 +132,7 @@ def test_trained_on_the_person_it_helped(compared):
 def test_trained_on_shuffled_pairs_it_hurt_though_likelihood_rose(compared):
     found = compared(shuffled_pairs(chat(100, PERSONA, seed=200), seed=0), steps=30)
     assert named(found)[NLL].interval.high < 0  # it did pick up the tone
+    assert named(found)[MRR].interval.high < -0.1
     assert verdict(found, CONVERSATIONS) == "hurt"
 
 
@@ -154,7 +155,8 @@ def swapped(one: list[ReplyLikelihood], other: list[ReplyLikelihood], rng: rando
 def test_equals_rarely_differ(base):
     rng = np.random.default_rng(0)
     noisy = [
-        replace(each, nll=each.nll + rng.normal(0, 1), wrong_nll=each.wrong_nll + rng.normal(0, 1)) for each in base
+        replace(each, nll=each.nll + rng.normal(0, 1), rank=min(each.candidates, each.rank + rng.integers(0, 3)))
+        for each in base
     ]
     found = [
         verdict(compare(*swapped(base, noisy, random.Random(seed)), seed=seed), CONVERSATIONS) for seed in range(100)
@@ -168,12 +170,12 @@ def difference(metric: str, low: float, high: float) -> Comparison:
 
 
 def test_a_smaller_gain_in_nats_is_no_harm():
-    found = [difference(NLL, -0.2, -0.1), difference(CONTEXT_GAIN, -0.2, -0.1), difference(LISTENS, -0.1, 0.1)]
+    found = [difference(NLL, -0.2, -0.1), difference(CONTEXT_GAIN, -0.2, -0.1), difference(MRR, -0.1, 0.1)]
     assert verdict(found, 30) == "helped"
 
 
 @pytest.mark.parametrize(
-    ("nll", "share", "expected"),
+    ("nll", "listening", "expected"),
     [
         ((-0.2, -0.1), (0.1, 0.2), "helped"),
         ((-0.2, -0.1), (-0.1, 0.2), "helped"),
@@ -185,10 +187,12 @@ def test_a_smaller_gain_in_nats_is_no_harm():
         ((-0.2, 0.0), (0.0, 0.0), "no evidence"),
     ],
 )
-def test_the_rule(nll, share, expected):
-    found = [difference(NLL, *nll), difference(LISTENS, *share)]
+def test_the_rule(nll, listening, expected):
+    found = [difference(NLL, *nll), difference(MRR, *listening)]
     assert verdict(found, 30) == expected
     assert verdict(found, 29) == "too little to tell"
+    assert verdict([difference(NLL, *nll), difference(LISTENS, *listening)], 30) == expected
+    assert verdict([*found, difference(LISTENS, -0.2, -0.1)], 30) == expected
 
 
 def test_without_a_base(base):

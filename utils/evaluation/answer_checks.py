@@ -18,7 +18,7 @@ from utils.records import Record
 
 MAX_REPETITION = 0.5  # of a reply's character 4-grams
 BATCHED_PROMPTS = 8
-LOOPS_SHARE = 0.05  # of drawn replies: a small model loops now and then
+LOOPS_SHARE = 0.05  # of drawn replies: a small model loops now and then, and its base may do so more often
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,23 @@ class BatchSizes:
         return sum(reply.first_token_seconds for reply in self.alone) / len(self.alone)
 
 
-def check(replies: Sequence[Reply], batch_sizes: BatchSizes, tokenizer: PreTrainedTokenizerBase) -> list[Check]:
+def check(
+    replies: Sequence[Reply],
+    batch_sizes: BatchSizes,
+    tokenizer: PreTrainedTokenizerBase,
+    base_replies: Sequence[Reply] = (),
+) -> list[Check]:
     """The checks that a model's replies must pass, each one failed by a single bad reply, but for two:
 
     a reply may hit the length limit, as long as not all do; and a loop counts only in a reply that hit the limit, when
-    more than half of its character 4-grams stood in it before.
+    more than half of its character 4-grams stood in it before. Loops fail when there are more than in one reply in
+    twenty and more than in the base's replies to the same messages, which the training can't be blamed for.
     """
     texts = [reply.text for reply in replies]
     empty = sum(not text for text in texts)
     ended = sum(reply.ended for reply in replies)
-    loops = sum(is_loop(reply) for reply in replies)
+    loops, base_loops = (sum(map(is_loop, each)) for each in (replies, base_replies))
+    of_the_base = f", the base in {base_loops}" if loops and base_replies else ""
     special = prompts.control_pattern(tokenizer)
     forged = sum(prompts.neutralise(text, special) != text for text in texts)
     differing, ties = len(batch_sizes.differing), len(batch_sizes.near_ties)
@@ -58,7 +65,11 @@ def check(replies: Sequence[Reply], batch_sizes: BatchSizes, tokenizer: PreTrain
     return [
         Check("no reply is empty", not empty, _of(empty, replies)),
         Check("replies come to an end", ended > 0, f"{ended} of {len(replies)} before the length limit"),
-        Check("replies don't repeat themselves endlessly", loops <= LOOPS_SHARE * len(replies), _of(loops, replies)),
+        Check(
+            "replies don't repeat themselves endlessly",
+            loops <= max(LOOPS_SHARE * len(replies), base_loops),
+            _of(loops, replies) + of_the_base,
+        ),
         Check("no control tokens in a reply", not forged, _of(forged, replies)),
         Check(
             "a reply is the same alone and in a batch",

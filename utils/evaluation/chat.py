@@ -67,8 +67,9 @@ def run(subjects: Subjects, settings: EvaluationSettings) -> None:
         importlib.import_module("readline")  # gives `input` line editing and recall
     conversation = Conversation(system_prompt(settings))
     against = f", base {subjects.base_name}" if subjects.has_base else ""
-    console.say(f"\nchat with {subjects.name}{against}; /help shows the commands")
+    console.say(f"\nchat with {subjects.name}{against}")
     console.say(f"system prompt: {conversation.system}")
+    console.say("/help shows the commands")
     interrupted = False
     while True:
         try:

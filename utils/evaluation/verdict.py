@@ -5,24 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from utils.evaluation.comparisons import LISTENS, NLL
+from utils.evaluation.comparisons import LISTENS, MRR, NLL
 from utils.evaluation.results import Comparison, Verdict
-from utils.records import ENOUGH_CONVERSATIONS
+
+ENOUGH_CONVERSATIONS = 30  # fewer make the bootstrap's intervals too narrow
 
 
 def verdict(comparisons: Sequence[Comparison], conversations: int) -> Verdict:
     """Decides from two 95% intervals of tuned minus base, over the same held-out conversations.
 
     The first asks whether the true replies became likelier (NLL per token). The second asks whether the model still
-    listens: the share of replies that are likelier after the message they answer than after one from another
-    conversation. Likelihood alone is fooled by an adapter that picked up the persona's tone and forgot to listen; that
-    is what training on replies paired with the wrong messages does. The share is used rather than the context gain in
-    nats because an honest training lowers the latter: what is known of the persona beforehand is no longer gained from
-    the context.
+    listens: where the true reply comes in among other replies of the same person (MRR). Likelihood alone is fooled by
+    an adapter that picked up the persona's tone and forgot to listen, as training on replies paired with the wrong
+    messages teaches. Among replies in the same tone, the tone is no advantage. The context gain in nats won't do: an
+    honest training lowers it, because what is known of the persona beforehand is no longer gained from the context.
+    Where nothing could be ranked, the share of replies that are likelier after their own message than after one from
+    another conversation stands in.
 
-    - hurt: the replies became less likely, or the share fell: one of the intervals lies wholly on its bad side. So did
-      a model whose NLL is no number, however few conversations there are.
-    - helped: the replies became likelier, and the share did not fall.
+    - hurt: the replies became less likely, or the model listens less: one of the intervals lies wholly on its bad
+      side. So did a model whose NLL is no number, however few conversations there are.
+    - helped: the replies became likelier, and the model listens no less.
     - no evidence: neither. The NLL's interval holds 0, so the difference may be chance.
     - too little to tell: fewer than 30 conversations, or no interval at all.
     - no base to compare with: there was no base model.
@@ -41,7 +43,8 @@ def verdict(comparisons: Sequence[Comparison], conversations: int) -> Verdict:
         return "hurt"
     if conversations < ENOUGH_CONVERSATIONS or likelihood is None:
         return "too little to tell"
-    listening = found[LISTENS].interval if LISTENS in found else None
+    question = found.get(MRR) or found.get(LISTENS)
+    listening = question.interval if question else None
     if likelihood.low > 0 or (listening and listening.high < 0):
         return "hurt"
     return "helped" if likelihood.high < 0 else "no evidence"
