@@ -256,7 +256,7 @@ def test_a_file_in_parts_is_the_file_as_a_whole(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(discord_json, "PART_BYTES", 3000)
     with (tmp_path / "a.json").open("rb") as file:
         parts = list(discord_json.read_parts(file))
-    assert len(parts) > 5 and [m for part in parts for m in part.messages] == whole.messages
+    assert len(parts) > 5 and [m for part in parts for m in part.messages] == list(whole.messages)
     met = [warning for part in parts for warning in part.warnings]
     assert len(met) >= len(whole.warnings) > 0 and parts[0].channel == whole.channel
 

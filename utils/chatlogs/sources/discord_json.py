@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from utils.chatlogs.message import Message
+from utils.chatlogs.message import MessageColumns
 from utils.chatlogs.sources import salvage
-from utils.chatlogs.sources.discord_schema import Document, ExportedMessage
+from utils.chatlogs.sources.discord_schema import Document, ExportedMessage, Reference
 from utils.chatlogs.sources.export import ChannelInfo, Export, NotAnExport, unix_ms
 from utils.chatlogs.sources.source_files import as_utf_8
 
@@ -24,6 +24,7 @@ BOUNDARY_BYTES = 1 << 18
 
 CHAT_TYPES = frozenset(["Default", "Reply", 0, 19, "0", "19"])  # every other type is Discord speaking
 REPLY_TYPES = frozenset(["Reply", 19, "19"])
+FORWARD_TYPES = frozenset(["Forward", 1])  # of a reference
 
 _MESSAGES_KEY = re.compile(r'"messages"\s{0,20}:\s{0,20}\[')
 # The quotes inside a string stand behind backslashes, so no chat text looks like the start of a message.
@@ -36,6 +37,7 @@ _NEXT_MESSAGE = re.compile(r'\{\s{0,40}"id"\s{0,20}:\s{0,20}"\d{1,20}"\s{0,20},\
 
 # Not strict: ids are strings in the file, and msgspec reads them as integers without a detour over floats.
 _decoder = msgspec.json.Decoder(Document, strict=False)
+_NO_REFERENCE = Reference()
 
 
 def read(data: bytes) -> Export:
@@ -113,36 +115,34 @@ def _to_export(document: Document, warnings: list[str]) -> Export:
         guild_name=document.guild.name or "",
         is_thread="Thread" in str(document.channel.type) or document.channel.type in (10, 11, 12),
     )
-    people: dict[tuple[int, str, str | None], tuple[int, str, str]] = {}  # one copy of each name, not one a message
-    messages = [_to_message(message, channel.id, people) for message in document.messages]
     exported_at_ms = unix_ms(document.exportedAt) if document.exportedAt else 0
-    return Export(channel, messages, exported_at_ms, warnings)
+    return Export(channel, _to_columns(document.messages, channel.id), exported_at_ms, warnings)
 
 
-def _to_message(
-    m: ExportedMessage, channel_id: int, people: dict[tuple[int, str, str | None], tuple[int, str, str]]
-) -> Message:
-    author = m.author
-    key = (author.id, author.name, author.nickname)
-    person = people.get(key)
-    if person is None:
-        person = people[key] = (author.id, author.name, author.nickname or "")
-    author_id, name, nickname = person
-    return Message(
-        m.id,
-        channel_id,
-        unix_ms(m.timestamp),
-        author_id,
-        name,
-        m.content or "",
-        nickname,
-        author.isBot or m.interaction is not None,
-        m.type not in CHAT_TYPES,
-        m.forwardedMessage is not None or (m.reference is not None and m.reference.type in ("Forward", 1)),
-        m.reference.messageId if m.reference is not None and m.type in REPLY_TYPES else None,
-        tuple([user.id for user in m.mentions]) if m.mentions else (),
-        len(m.attachments) + len(m.stickers) + len(m.embeds),
-        sum([reaction.count for reaction in m.reactions]) if m.reactions else 0,
+def _to_columns(messages: list[ExportedMessage], channel_id: int) -> MessageColumns:
+    authors = [m.author for m in messages]
+    references = [m.reference or _NO_REFERENCE for m in messages]
+    return MessageColumns(
+        id=[m.id for m in messages],
+        channel_id=[channel_id] * len(messages),
+        unix_ms=[unix_ms(m.timestamp) for m in messages],
+        author_id=[author.id for author in authors],
+        author_name=[author.name for author in authors],
+        content=[m.content or "" for m in messages],
+        author_nickname=[author.nickname or "" for author in authors],
+        is_bot=[m.author.isBot or m.interaction is not None for m in messages],
+        is_system=[m.type not in CHAT_TYPES for m in messages],
+        is_forward=[
+            m.forwardedMessage is not None or reference.type in FORWARD_TYPES
+            for m, reference in zip(messages, references, strict=True)
+        ],
+        reply_to=[
+            reference.messageId if m.type in REPLY_TYPES else None
+            for m, reference in zip(messages, references, strict=True)
+        ],
+        mentions=[tuple([user.id for user in m.mentions]) if m.mentions else () for m in messages],
+        attachments=[len(m.attachments) + len(m.stickers) + len(m.embeds) for m in messages],
+        reactions=[sum([reaction.count for reaction in m.reactions]) if m.reactions else 0 for m in messages],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -55,7 +56,7 @@ class Export:
     """
 
     channel: ChannelInfo
-    messages: list[Message]
+    messages: Sequence[Message]
     exported_at_ms: int = 0
     warnings: list[str] = field(default_factory=list)
 

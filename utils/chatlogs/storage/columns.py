@@ -6,12 +6,11 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from itertools import accumulate, chain
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from utils.chatlogs.message import Message
+from utils.chatlogs.message import Message, MessageColumns
 from utils.chatlogs.sources.export import Export
 from utils.chatlogs.storage import selection
 
@@ -58,10 +57,10 @@ def to_table(exports: Sequence[tuple[int, Export]]) -> tuple[pyarrow.Table, int]
 def _arrow(exports: Sequence[tuple[int, Export]]) -> pyarrow.Table:
     import pyarrow
 
-    messages = [message for _, export in exports for message in export.messages]
-    values = {name: list(map(attrgetter(name), messages)) for name in MESSAGE_COLUMNS}
+    parts = [MessageColumns.of(export.messages).columns for _, export in exports]
+    values = {name: list(chain.from_iterable(part[name] for part in parts)) for name in MESSAGE_COLUMNS}
     values["reply_to"] = [target or 0 for target in values["reply_to"]]
-    values["form"] = list(map(selection.form_of, messages))
+    values["form"] = list(map(selection.form_of, values["content"], values["attachments"]))
     values["exported_at_ms"] = [export.exported_at_ms for _, export in exports for _ in export.messages]
     values["export"] = [place for place, export in exports for _ in export.messages]
     return pyarrow.table(

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from utils.chatlogs.message import Message
-
 BOT_ANSWERS_WITHIN_MS = 15_000
 MESSAGES_BEFORE = 500  # of a message of the persona, so many before it and after it can say what it answers
 MESSAGES_AFTER = 60
@@ -52,13 +50,12 @@ class Counts:
     persona: Counter[str] = field(default_factory=Counter)
 
 
-def form_of(message: Message) -> str:
+def form_of(content: str, attachments: int) -> str:
     """chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once."""
-    content = message.content
     if content[:1].isalnum() and "!" not in content[:4]:
         return "chat"
     if not content or content.isspace():
-        return "file_or_sticker_only" if message.attachments else "empty"
+        return "file_or_sticker_only" if attachments else "empty"
     if _COMMAND.match(content):
         return "command"
     return "like_command" if _LIKE_A_COMMAND.match(content) else "chat"
