@@ -143,7 +143,7 @@ def read(folder, name, data):
     try:
         for export in readers.stream(path, reading):
             assert export.channel.id >= 0 and f"{export.channel.name} {export.channel.guild_name}".encode()
-            table, left_out = columns.to_table([(0, export)])  # what the store takes
+            table, left_out = columns.to_table(export, 0)  # what the store takes
             assert table.num_rows + left_out == len(export.messages)
             assert all(0 <= message.unix_ms <= LAST_MS for message in export.messages)
     except UserError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
@@ -40,29 +40,28 @@ LARGEST_ID = 2**64 - 1
 _LARGEST_COUNT = 2**31 - 1
 
 
-def to_table(exports: Sequence[tuple[int, Export]]) -> tuple[pyarrow.Table, int]:
+def to_table(export: Export, place: int) -> tuple[pyarrow.Table, int]:
     """A table of MESSAGE_COLUMNS and EXPORT_COLUMNS, and how many messages were left out since 64 bits don't hold them.
 
-    Each export comes with its place among all. `form` is what the text alone says, see selection.form_of. Booleans are
-    numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them.
+    `place` is the export's among all. `form` is what the text alone says, see selection.form_of. Booleans are numbers,
+    and a `reply_to` of 0 is none, until FROM_TABLE reads them.
     """
     try:
-        return _arrow(exports), 0
+        return _arrow(export, place), 0
     except (OverflowError, UnicodeEncodeError):
-        usable = [(place, replace(export, messages=list(_usable(export.messages)))) for place, export in exports]
-        left_out = sum(len(export.messages) for _, export in exports) - sum(len(one.messages) for _, one in usable)
-        return _arrow(usable), left_out
+        usable = list(_usable(export.messages))
+        return _arrow(replace(export, messages=usable), place), len(export.messages) - len(usable)
 
 
-def _arrow(exports: Sequence[tuple[int, Export]]) -> pyarrow.Table:
+def _arrow(export: Export, place: int) -> pyarrow.Table:
     import pyarrow
 
-    parts = [MessageColumns.of(export.messages).columns for _, export in exports]
-    values = {name: list(chain.from_iterable(part[name] for part in parts)) for name in MESSAGE_COLUMNS}
+    values = dict(MessageColumns.of(export.messages).columns)
+    count = len(values["id"])
     values["reply_to"] = [target or 0 for target in values["reply_to"]]
     values["form"] = list(map(selection.form_of, values["content"], values["attachments"]))
-    values["exported_at_ms"] = [export.exported_at_ms for _, export in exports for _ in export.messages]
-    values["export"] = [place for place, export in exports for _ in export.messages]
+    values["exported_at_ms"] = [export.exported_at_ms] * count
+    values["export"] = [place] * count
     return pyarrow.table(
         {name: _column(kind, values[name]) for name, kind in (MESSAGE_COLUMNS | EXPORT_COLUMNS).items()}
     )

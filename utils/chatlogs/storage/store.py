@@ -111,18 +111,22 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) ->
 
     read = 0
     newest: dict[int, Export] = {}
+
+    def tables() -> Iterator[pyarrow.Table]:
+        nonlocal read
+        for place, export in enumerate(exports):
+            known = newest.get(export.channel.id)
+            if known is None or export.exported_at_ms >= known.exported_at_ms:
+                newest[export.channel.id] = replace(export, messages=[])
+            read += len(export.messages)
+            yield to_table(export, place)[0]
+
     with ThreadPoolExecutor(1) as writer:  # DuckDB takes one batch on the second core while the next one is read
         inserted: Future | None = None
-        for batch in _batches(exports):
-            for _, export in batch:
-                known = newest.get(export.channel.id)
-                if known is None or export.exported_at_ms >= known.exported_at_ms:
-                    newest[export.channel.id] = replace(export, messages=[])
-                read += len(export.messages)
-            table, _ = to_table(batch)
+        for batch in _batches(tables()):
             if inserted is not None:
                 inserted.result()
-            inserted = writer.submit(insert, table)
+            inserted = writer.submit(insert, batch)
         if inserted is not None:
             inserted.result()
     infos = [astuple(newest[channel_id].channel) for channel_id in sorted(newest)]
@@ -132,18 +136,18 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) ->
     return read
 
 
-def _batches(exports: Iterable[Export]) -> Iterator[list[tuple[int, Export]]]:
-    """Exports with their places, in groups of BATCH_MESSAGES or more."""
-    batch: list[tuple[int, Export]] = []
-    size = 0
-    for place, export in enumerate(exports):
-        batch.append((place, export))
-        size += len(export.messages)
-        if size >= BATCH_MESSAGES:
-            yield batch
-            batch, size = [], 0
+def _batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.Table]:
+    """The same rows in tables of BATCH_MESSAGES or more."""
+    import pyarrow
+
+    batch: list[pyarrow.Table] = []
+    for table in tables:
+        batch.append(table)
+        if sum(one.num_rows for one in batch) >= BATCH_MESSAGES:
+            yield pyarrow.concat_tables(batch)
+            batch = []
     if batch:
-        yield batch
+        yield pyarrow.concat_tables(batch)
 
 
 def rewrite(path: Path, ids: Sequence[int], found: str) -> None:
