@@ -47,13 +47,16 @@ def main(argv: list[str] | None = None) -> None:
 
 def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
     """Makes the prepared files from the source, or, without one, from the store as it is."""
-    from utils.chatlogs import dialogues, outputs, people, replies
-    from utils.chatlogs.quality import split
-    from utils.chatlogs.reporting import page, report
-    from utils.chatlogs.storage import history, store
+    from utils.chatlogs import outputs
+    from utils.chatlogs.storage import history
 
     # Read: every message once, into the store; exports that have not changed are not read again.
     with history.opened(outputs.store_path(chosen), source, write=not chosen.dry_run) as (messages, reading):
+        from utils.chatlogs import dialogues, people, replies
+        from utils.chatlogs.quality import split
+        from utils.chatlogs.reporting import page, report
+        from utils.chatlogs.storage import store
+
         for warning in reading.warnings:
             console.warn(warning)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources.export import ChannelInfo, Export
 from utils.chatlogs.storage import channels, database, store
 from utils.chatlogs.storage.channels import Channel
-from utils.chatlogs.storage.columns import MESSAGE_COLUMNS, to_messages
+from utils.chatlogs.storage.columns import MESSAGE_COLUMNS, to_messages, to_table
 
 
 def in_memory(exports: Iterable[Export]):
@@ -20,7 +21,7 @@ def filled(exports: Iterable[Export]):
     """The connection, and how many copies were left out."""
     connection = database.connect(":memory:")
     store.create(connection)
-    return connection, store.fill(connection, exports)
+    return connection, store.fill(connection, map(to_table, exports, count()))
 
 
 def in_channel(messages: Sequence[Message]):

@@ -6,11 +6,14 @@ import os
 import shutil
 from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from utils import output_folders, records
-from utils.chatlogs.quality.split import Split
 from utils.chatlogs.settings import PrepareSettings
 from utils.console import UserError
+
+if TYPE_CHECKING:
+    from utils.chatlogs.quality.split import Split
 
 PREPARED = ("train.jsonl", "validation.jsonl", "test.jsonl", "report.json", "report.html")
 

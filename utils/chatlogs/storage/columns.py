@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sized
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from utils.chatlogs.message import Message, MessageColumns
-from utils.chatlogs.sources.export import Export
+from utils.chatlogs.sources.export import ChannelInfo, Export
 from utils.chatlogs.storage import selection
 
 if TYPE_CHECKING:
@@ -40,17 +40,29 @@ LARGEST_ID = 2**64 - 1
 _LARGEST_COUNT = 2**31 - 1
 
 
-def to_table(export: Export, place: int) -> tuple[pyarrow.Table, int]:
-    """A table of MESSAGE_COLUMNS and EXPORT_COLUMNS, and how many messages were left out since 64 bits don't hold them.
+@dataclass(frozen=True)
+class ExportTable:
+    """The messages of an export, on their way into the store.
 
-    `place` is the export's among all. `form` is what the text alone says, see selection.form_of. Booleans are numbers,
-    and a `reply_to` of 0 is none, until FROM_TABLE reads them.
+    `table` has MESSAGE_COLUMNS and EXPORT_COLUMNS. `form` is what the text alone says, see selection.form_of. Booleans
+    are numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them. `left_out` counts the messages that are not
+    there since 64 bits don't hold their ids.
     """
+
+    channel: ChannelInfo
+    exported_at_ms: int
+    table: pyarrow.Table
+    left_out: int = 0
+
+
+def to_table(export: Export, place: int) -> ExportTable:
+    """`place` is the export's among all."""
     try:
-        return _arrow(export, place), 0
+        return ExportTable(export.channel, export.exported_at_ms, _arrow(export, place))
     except (OverflowError, UnicodeEncodeError):
-        usable = list(_usable(export.messages))
-        return _arrow(replace(export, messages=usable), place), len(export.messages) - len(usable)
+        usable = replace(export, messages=list(_usable(export.messages)))
+        left_out = len(export.messages) - len(usable.messages)
+        return ExportTable(export.channel, export.exported_at_ms, _arrow(usable, place), left_out)
 
 
 def _arrow(export: Export, place: int) -> pyarrow.Table:

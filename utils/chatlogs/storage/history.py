@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from utils.chatlogs import examples
 from utils.chatlogs.sources import readers, source_files
 from utils.chatlogs.sources.readers import Reading
-from utils.chatlogs.storage import database, store
+from utils.chatlogs.storage import database, second_process, store
+from utils.chatlogs.storage.columns import ExportTable, to_table
 
 if TYPE_CHECKING:
     import duckdb
+
+SECOND_PROCESS_BYTES = 32 << 20  # a second process pays where there is so much to read
 
 
 @contextmanager
@@ -57,12 +60,31 @@ def opened(
             connection.close()
         if not write:
             path = Path(closing.enter_context(tempfile.TemporaryDirectory())) / path.name
-        reading = Reading()
+        found = closing.enter_context(_found(source))
         with store.rebuilt(path, forgotten) as connection:
-            copies = store.fill(connection, readers.stream(source, reading))
+            from utils.chatlogs import examples  # brings most of the stage along, while the first exports are read
+
+            copies = store.fill(connection, iter(found.__next__, None))
+            reading = next(found)
             reading.records = examples.without_forgotten(connection, reading.records)
             connection.execute("INSERT INTO reading VALUES (?, ?, ?)", [mark, copies, encode(reading)])
         yield closing.enter_context(database.opened(path)), reading
+
+
+def _read(source: Path | Sequence[Path]) -> Iterator[ExportTable | Reading | None]:
+    """Every export, then None, then what was met."""
+    reading = Reading()
+    yield from map(to_table, readers.stream(source, reading), count())
+    yield None
+    yield reading
+
+
+def _found(source: Path | Sequence[Path]) -> AbstractContextManager[Iterator[ExportTable | Reading | None]]:
+    """The same, out of a second process where there is enough to read."""
+    size_bytes = sum(file.stat().st_size for file in _files(source))
+    if size_bytes >= SECOND_PROCESS_BYTES and second_process.is_at_hand():
+        return second_process.ahead(_read(source))
+    return nullcontext(_read(source))
 
 
 def encode(reading: Reading) -> str:
@@ -75,15 +97,15 @@ def fingerprint(source: Path | Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for module in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(module.read_bytes())
-    for path in source_files.many(source):
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
-            if file.is_file():
-                seen = file.stat()
-                digest.update(
-                    f"{file.resolve()}\0{seen.st_size}\0{seen.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-                )
+    for file in _files(source):
+        seen = file.stat()
+        digest.update(f"{file.resolve()}\0{seen.st_size}\0{seen.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _files(source: Path | Sequence[Path]) -> Iterator[Path]:
+    for path in source_files.many(source):
+        yield from filter(Path.is_file, sorted(path.rglob("*")) if path.is_dir() else [path])
 
 
 def last_reading(connection: duckdb.DuckDBPyConnection, mark: str | None) -> Reading | None:

@@ -17,9 +17,8 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.chatlogs.sources.export import Export
 from utils.chatlogs.storage import database
-from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, to_table
+from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, ExportTable
 
 if TYPE_CHECKING:
     import duckdb
@@ -79,7 +78,7 @@ def create(connection: duckdb.DuckDBPyConnection, forgotten_ids: Sequence[int] =
         connection.execute("INSERT INTO forgotten SELECT DISTINCT unnest($1::UBIGINT[])", [list(forgotten_ids)])
 
 
-def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> int:
+def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[ExportTable]) -> int:
     """Puts the messages of the exports into an empty store.
 
     Returns how many were left out, since a newer export holds them, too, or since their ids are no ids.
@@ -92,7 +91,7 @@ def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> in
     return read - stored
 
 
-def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) -> int:
+def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[ExportTable]) -> int:
     """Puts messages and channels into their tables, and counts the messages."""
     rows = _WITHOUT_FORGOTTEN.format(rows=FROM_TABLE) if forgotten(connection) else f"FROM {FROM_TABLE}"
 
@@ -110,16 +109,16 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[Export]) ->
             uncommitted = 0
 
     read = 0
-    newest: dict[int, Export] = {}
+    newest: dict[int, ExportTable] = {}
 
     def tables() -> Iterator[pyarrow.Table]:
         nonlocal read
-        for place, export in enumerate(exports):
+        for export in exports:
             known = newest.get(export.channel.id)
             if known is None or export.exported_at_ms >= known.exported_at_ms:
-                newest[export.channel.id] = replace(export, messages=[])
-            read += len(export.messages)
-            yield to_table(export, place)[0]
+                newest[export.channel.id] = replace(export, table=None)
+            read += export.table.num_rows + export.left_out
+            yield export.table
 
     with ThreadPoolExecutor(1) as writer:  # DuckDB takes one batch on the second core while the next one is read
         inserted: Future | None = None
