@@ -158,12 +158,11 @@ def _find_across(lines: list[str]) -> tuple[Rule, re.Match[str], int] | None:
     One that takes in whole lines is better than one that ends within a line, where it may have swallowed a word.
     """
     doubtful = None
-    for taken in range(len(lines), 1, -1):
+    rules = [rule for rule in _candidates("".join(lines)) if rule.across_lines]
+    for taken in range(len(lines), 1, -1) if rules else ():
         joined = "".join(lines[:taken])
         before_last = len(joined) - len(lines[taken - 1])
-        for rule in _candidates(joined):
-            if not rule.across_lines:
-                continue
+        for rule in rules:
             for match in rule.pattern.finditer(joined):
                 if match.start() >= len(lines[0]):
                     break

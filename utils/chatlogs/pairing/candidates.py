@@ -22,7 +22,8 @@ class Candidacy:
 
     def __init__(self, view: ChannelView, author: int):
         self._view = view
-        is_own = np.array(view.person) == author
+        self._person = np.array(view.person, dtype=int)
+        is_own = self._person == author
         by_others = np.array(view.answerable) & ~is_own
         self._others = np.flatnonzero(by_others)
         self._others_before = _running_count(by_others)
@@ -67,7 +68,8 @@ class Candidacy:
     def _candidates(self, reply: int, indices: list[int]) -> Candidates:
         index = np.array(indices, dtype=int)
         after = index + 1
-        people = [self._view.person[i] for i in indices]
+        person = self._person[index]
+        people = person.tolist()
         latest: dict[int, int] = {}  # the latest message of every candidate's author is a candidate
         same = [
             latest.setdefault(person, rank) - rank
@@ -77,6 +79,7 @@ class Candidacy:
             indices=indices,
             people=people,
             index=index,
+            person=person,
             others_between=self._others_before[reply] - self._others_before[after],
             same_author_after=np.array(same, dtype=int),
             own_after=self._own_before[reply] - self._own_before[after],

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cache, cached_property, partial
 from itertools import chain
 
 import numpy as np
 
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing.message_forms import forms_of, name_of, names_of, words_of
+from utils.chatlogs.pairing.message_forms import EDGES, forms_of, names_of, words_of
 
 NAME_MEMORY_MESSAGES = 500  # a name in plain text means somebody who spoke within this many messages
 COMMON_WORD_SHARE = 0.002  # a nickname that is this common as a word is no name unless it opens the message
@@ -50,8 +50,8 @@ class ChannelView:
         self.answerable = [can_be_answered(message) for message in messages]
         self.is_two_person = len({p for p, speaks in zip(self.person, self.answerable, strict=True) if speaks}) == 2
         self.session = _sessions(messages, session_gap_minutes)
-        self._words = [words_of(message.content) for message in messages]
-        self._document_frequency = Counter(chain.from_iterable(self._words))
+        words = [words_of(message.content) for message in messages]
+        self._document_frequency = Counter(chain.from_iterable(words))
         self.mentioned: list[tuple[int, ...]] = []  # by a mention or an explicit reply
         self.named: list[tuple[int, ...]] = []  # by the plain name in the text, without @
         self.partner: list[int | None] = []  # the likeliest addressee by turn-taking, explicit or not
@@ -59,9 +59,11 @@ class ChannelView:
         self.addressed_people = [mentions or names for mentions, names in zip(self.mentioned, self.named, strict=True)]
         self._flagged: dict[tuple[str, int], np.ndarray] = {}
         self._address_share: float | None = None
-        self._words_before: dict[int, frozenset[str]] = {}
-        self._rarity: dict[str, float] = {}
-        self._forms: dict[int, frozenset[str]] = {}
+        # What signals ask for again and again, each worked out once, and looked up without a call of Python's.
+        self.words = words.__getitem__  # of a message: lower-case, three letters and more, mentions left out
+        self.topic = cache(partial(_topic, words, self.previous_of_author, self.session))
+        self.rarity = cache(partial(_rarity, self._document_frequency, len(messages)))
+        self.forms = cache(lambda index: forms_of(messages[index].content))
 
     def _number(self, key: tuple[int, str]) -> int:
         return self._people.setdefault(key, len(self._people))
@@ -120,7 +122,7 @@ class ChannelView:
     ) -> dict[int, None]:
         found: dict[int, None] = {}
         words = content.lower().split()
-        names = list(map(name_of, words))
+        names = [word.strip(EDGES) for word in words]
         if name_seen.keys().isdisjoint(names):
             return found
         for position, (raw, name) in enumerate(zip(words, names, strict=True)):
@@ -142,23 +144,6 @@ class ChannelView:
             self._address_share = float(self.addresses_somebody.mean())
         spoken = sum(bool(self.addressed(i)) for i in indices)
         return (spoken + 10 * self._address_share) / (len(indices) + 10)
-
-    def words(self, index: int) -> frozenset[str]:
-        """Lower-case words of three letters and more, mentions left out."""
-        return self._words[index]
-
-    def words_before(self, index: int) -> frozenset[str]:
-        """The words of the author's three messages before this one, in the session."""
-        if index not in self._words_before:
-            words: frozenset[str] = frozenset()
-            earlier = index
-            for _ in range(3):
-                earlier = self.previous_of_author[earlier]
-                if earlier is None or self.session[earlier] != self.session[index]:
-                    break
-                words |= self.words(earlier)
-            self._words_before[index] = words
-        return self._words_before[index]
 
     # What signals look up for many messages at once: columns over the channel's messages.
 
@@ -209,18 +194,24 @@ class ChannelView:
             self._flagged[key] = np.array([person in people for people in getattr(self, column)], dtype=bool)
         return self._flagged[key]
 
-    def rarity(self, word: str) -> float:
-        """Inverse document frequency (Spärck Jones 1972), scaled to 0..1: 1 is a word said once in the channel."""
-        if word not in self._rarity:
-            total = len(self.messages) + 1
-            self._rarity[word] = math.log(total / (1 + self._document_frequency[word])) / math.log(total)
-        return self._rarity[word]
 
-    def forms(self, index: int) -> frozenset[str]:
-        """Which of question, greeting, thanks, short_answer, short, command the message looks like."""
-        if index not in self._forms:
-            self._forms[index] = forms_of(self.messages[index].content)
-        return self._forms[index]
+def _topic(
+    words: Sequence[frozenset[str]], previous_of_author: Sequence[int | None], session: Sequence[int], index: int
+) -> frozenset[str]:
+    """The words of the author's three messages before this one, in the session, that it doesn't hold itself."""
+    found: frozenset[str] = frozenset()
+    earlier = index
+    for _ in range(3):
+        earlier = previous_of_author[earlier]
+        if earlier is None or session[earlier] != session[index]:
+            break
+        found |= words[earlier]
+    return found - words[index]
+
+
+def _rarity(document_frequency: Mapping[str, int], messages: int, word: str) -> float:
+    """Inverse document frequency (Spärck Jones 1972), scaled to 0..1: 1 is a word said once in the channel."""
+    return math.log((messages + 1) / (1 + document_frequency[word])) / math.log(messages + 1)
 
 
 def _sessions(messages: Sequence[Message], gap_minutes: float) -> list[int]:

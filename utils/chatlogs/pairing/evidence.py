@@ -42,6 +42,7 @@ class Candidates:
     indices: list[int]
     people: list[int]  # who wrote them
     index: np.ndarray  # `indices` once more
+    person: np.ndarray  # `people` once more
     others_between: np.ndarray  # messages by others
     same_author_after: np.ndarray  # messages by the candidate's author
     own_after: np.ndarray  # messages by the persona
@@ -52,6 +53,8 @@ class Candidates:
 
     def by(self, people: Collection[int]) -> np.ndarray:
         """Which of them are by these people."""
+        if len(people) == 1:
+            return self.person == next(iter(people))
         return np.array([person in people for person in self.people], dtype=bool)
 
     def are(self, form: str) -> np.ndarray:

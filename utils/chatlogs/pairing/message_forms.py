@@ -7,7 +7,7 @@ from functools import cache
 
 _WORD = re.compile(r"[^\W_]{3,40}")
 _MENTION = re.compile(r"<@[!&]?\d{1,20}>|@\S{1,40}")
-_EDGES = ".,;:!?()<>@\"'*"
+EDGES = ".,;:!?()<>@\"'*"  # what may stand around a name
 _QUESTION_WORDS = frozenset(
     [
         "who",
@@ -68,25 +68,20 @@ def words_of(content: str) -> frozenset[str]:
     return frozenset(_WORD.findall(_MENTION.sub(" ", content.lower())))
 
 
-def name_of(word: str) -> str:
-    """A word as it would stand in a list of names: without the punctuation around it."""
-    return word.strip(_EDGES)
-
-
 @cache
 def names_of(author_name: str, author_nickname: str) -> tuple[str, ...]:
     """The ways to call somebody in plain text: the whole name, or its first word."""
     names = []
     for name in (author_name, author_nickname):
         first = name.lower().split(maxsplit=1)[:1]
-        names += [word for word in (part.strip(_EDGES) for part in first) if len(word) >= 3]
+        names += [word for word in (part.strip(EDGES) for part in first) if len(word) >= 3]
     return tuple(names)
 
 
 def forms_of(content: str) -> frozenset[str]:
     """Which of question, greeting, thanks, short_answer, short and command the message looks like."""
     text = _MENTION.sub(" ", content.lower())
-    words = [word.strip(_EDGES) for word in text.split()]
+    words = [word.strip(EDGES) for word in text.split()]
     head = words[0] if words else ""
     forms = set()
     if "?" in text or head in _QUESTION_WORDS:

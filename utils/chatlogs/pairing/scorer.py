@@ -112,13 +112,14 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
 def _answers_back(view: ChannelView, index: int, later: int | None) -> tuple[frozenset[int], frozenset[int]]:
     """Who addresses the persona, and who replies to this very message, before the persona's next message."""
     addressing, replying = set(), set()
+    author, message_id = view.person[index], view.messages[index].id
     end = min(index + 1 + ANSWERS_BACK_MESSAGES, len(view.messages) if later is None else later)
     for other in range(index + 1, end):
-        if view.person[index] in view.mentioned[other] or view.person[index] in view.named[other]:
+        if author in view.mentioned[other] or author in view.named[other]:
             addressing.add(view.person[other])
-        if view.messages[other].reply_to == view.messages[index].id:
+        if view.messages[other].reply_to == message_id:
             replying.add(view.person[other])
-    replying.discard(view.person[index])
+    replying.discard(author)
     return frozenset(addressing), frozenset(replying)
 
 
@@ -132,9 +133,10 @@ def _quiet(view: ChannelView, index: int) -> float:
 def _speaks_next(view: ChannelView, index: int) -> tuple[frozenset[int], frozenset[int]]:
     """Who speaks in the few messages after the reply, split by whether they address third people."""
     speaking, turning = set(), set()
+    author = view.person[index]
     for other in range(index + 1, min(index + 1 + SPEAKS_NEXT_MESSAGES, len(view.messages))):
-        told = view.addressed(other)
-        if told and view.person[index] not in told:
+        told = view.addressed_people[other]
+        if told and author not in told:
             turning.add(view.person[other])
         else:
             speaking.add(view.person[other])

@@ -35,21 +35,17 @@ def candidate_is_command(s: Situation, c: Candidates) -> Values:
 def shared_rare_words(s: Situation, c: Candidates) -> Values:
     """Summed rarity of the words in both messages, at most 2."""
     said = s.view.words(s.reply)
-    return np.array(
-        [0.0 if said.isdisjoint(words) else _rarity(s.view, said & words) for words in c.words], dtype=float
-    )
+    return _rarities(s.view, [said & words for words in c.words])
 
 
 def topic_words(s: Situation, c: Candidates) -> Values:
-    """The same over what the author said just before."""
-    said, words_before = s.view.words(s.reply), s.view.words_before
-    return np.array(
-        [
-            0.0 if said.isdisjoint(before) else _rarity(s.view, (said & before) - words)
-            for before, words in zip(map(words_before, c.indices), c.words, strict=True)
-        ],
-        dtype=float,
-    )
+    """The same over what the author said just before, and not in the candidate."""
+    said = s.view.words(s.reply)
+    return _rarities(s.view, [said & words for words in map(s.view.topic, c.indices)])
+
+
+def _rarities(view: ChannelView, shared: list[frozenset[str]]) -> np.ndarray:
+    return np.array([_rarity(view, words) if words else 0.0 for words in shared], dtype=float)
 
 
 def words_of_personas_last(s: Situation, c: Candidates) -> Values:
@@ -76,4 +72,4 @@ def author_takes_up_words(s: Situation, c: Candidates) -> Values:
 
 
 def _rarity(view: ChannelView, words: frozenset[str]) -> float:
-    return min(2.0, sum(map(view.rarity, words))) if words else 0.0
+    return min(2.0, sum(map(view.rarity, words)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -21,7 +21,6 @@ Id = Annotated[int, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Counted(Struct, gc=False):
@@ -65,7 +64,8 @@ def unix_ms(moment: datetime) -> int:
     """Milliseconds since 1970, UTC; a moment without an offset is UTC, and an absurd one the nearest that isn't."""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    found = (moment - _EPOCH) // _MILLISECOND
+    since = moment - _EPOCH
+    found = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
     return found if 0 <= found < LAST_MS else 0 if found < 0 else LAST_MS
 
 

@@ -44,7 +44,7 @@ _LARGEST_COUNT = 2**31 - 1
 class ExportTable:
     """The messages of an export, on their way into the store.
 
-    `table` has MESSAGE_COLUMNS and EXPORT_COLUMNS. `form` is what the text alone says, see selection.form_of. Booleans
+    `table` has MESSAGE_COLUMNS and EXPORT_COLUMNS. `form` is what the text alone says, see selection.forms. Booleans
     are numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them. `left_out` counts the messages that are not
     there since 64 bits don't hold their ids.
     """
@@ -71,7 +71,7 @@ def _arrow(export: Export, place: int) -> pyarrow.Table:
     values = dict(MessageColumns.of(export.messages).columns)
     count = len(values["id"])
     values["reply_to"] = [target or 0 for target in values["reply_to"]]
-    values["form"] = list(map(selection.form_of, values["content"], values["attachments"]))
+    values["form"] = selection.forms(values["content"], values["attachments"])
     values["exported_at_ms"] = [export.exported_at_ms] * count
     values["export"] = [place] * count
     return pyarrow.table(
@@ -94,8 +94,9 @@ def _column(kind: str, values: list) -> pyarrow.Array:
         return buffer(accumulate(map(len, parts), initial=0), "i")
 
     if kind == "VARCHAR":
-        encoded = list(map(str.encode, values))
-        return pyarrow.StringArray.from_buffers(len(values), offsets(encoded), pyarrow.py_buffer(b"".join(encoded)))
+        text = "".join(values)
+        parts = values if text.isascii() else map(str.encode, values)
+        return pyarrow.StringArray.from_buffers(len(values), offsets(parts), pyarrow.py_buffer(text.encode()))
     if kind == "UBIGINT[]":
         items = _column("UBIGINT", list(chain.from_iterable(values)))
         kinds = pyarrow.list_(pyarrow.uint64())

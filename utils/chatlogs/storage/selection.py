@@ -1,6 +1,6 @@
 """Which messages take part: commands and empty messages go before anybody is asked who answers whom.
 
-The text of a message says what it may be (`form_of`, once, when it enters the store); what it is depends on its
+The text of a message says what it may be (`forms`, once, when it enters the store); what it is depends on its
 neighbours, too (`SQL_KIND`, over a whole channel).
 """
 
@@ -50,10 +50,18 @@ class Counts:
     persona: Counter[str] = field(default_factory=Counter)
 
 
-def form_of(content: str, attachments: int) -> str:
-    """chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once."""
-    if content[:1].isalnum() and "!" not in content[:4]:
-        return "chat"
+def forms(contents: Iterable[str], attachments: Iterable[int]) -> list[str]:
+    """Of each message: chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once.
+
+    Nearly all start with a letter, and with no `p!`: those are seen at once.
+    """
+    return [
+        "chat" if content[:1].isalnum() and "!" not in content[:4] else _form(content, files)
+        for content, files in zip(contents, attachments, strict=True)
+    ]
+
+
+def _form(content: str, attachments: int) -> str:
     if not content or content.isspace():
         return "file_or_sticker_only" if attachments else "empty"
     if _COMMAND.match(content):
