@@ -19,7 +19,7 @@ from utils import records
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources import discord_json, readers
 from utils.chatlogs.sources.export import ChannelInfo, Export
-from utils.chatlogs.storage import database, history, store
+from utils.chatlogs.storage import database, history, second_process, store
 from utils.console import UserError
 
 SETS = ("train", "validation", "test")
@@ -355,3 +355,25 @@ def test_the_fingerprint_follows_the_files(raw):
     assert history.fingerprint(raw) == before
     os.utime(raw / "a.json", ns=(1, 1))
     assert history.fingerprint(raw) != before
+
+
+@pytest.mark.skipif(not second_process.is_at_hand(), reason="needs Linux and two cores")
+def test_a_second_process_reads_the_same(raw, monkeypatch):
+    """The same rows and the same reading, with what was skipped; and the error of a source without an export."""
+    (raw / "broken.json").write_text("{")
+    (raw / "examples.jsonl").write_text('{"instruction": "hi", "output": "ho"}\n')
+    alone, helped = raw.parent / "alone.duckdb", raw.parent / "helped.duckdb"
+    with history.opened(alone, raw) as (_, reading):
+        pass
+    monkeypatch.setattr(history, "SECOND_PROCESS_BYTES", 0)
+    with history.opened(helped, raw) as (_, read_elsewhere):
+        pass
+    assert read_elsewhere == reading and reading.skipped and reading.records
+    everything = "FROM messages ORDER BY rowid"
+    assert rows(helped, everything) == rows(alone, everything)
+    (raw.parent / "empty").mkdir()
+    (raw.parent / "empty" / "broken.json").write_text("{")
+    match = "no export could be read in .*empty"
+    with pytest.raises(UserError, match=match), history.opened(helped, raw.parent / "empty"):
+        pass
+    assert rows(helped, everything) == rows(alone, everything)

@@ -65,7 +65,12 @@ _SHORT_ANSWER_WORDS = frozenset(
 
 def words_of(content: str) -> frozenset[str]:
     """Lower-case words of three letters and more, mentions left out."""
-    return frozenset(_WORD.findall(_MENTION.sub(" ", content.lower())))
+    return frozenset(_WORD.findall(_plain(content)))
+
+
+def _plain(content: str) -> str:
+    text = content.lower()
+    return _MENTION.sub(" ", text) if "@" in text else text
 
 
 @cache
@@ -80,7 +85,7 @@ def names_of(author_name: str, author_nickname: str) -> tuple[str, ...]:
 
 def forms_of(content: str) -> frozenset[str]:
     """Which of question, greeting, thanks, short_answer, short and command the message looks like."""
-    text = _MENTION.sub(" ", content.lower())
+    text = _plain(content)
     words = [word.strip(EDGES) for word in text.split()]
     head = words[0] if words else ""
     forms = set()
