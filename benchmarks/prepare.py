@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -103,19 +104,42 @@ def stage(source: Path, persona: str, out: Path) -> dict[str, float]:
 
 
 def measure(command: list[str]) -> dict[str, float]:
-    """Seconds of wall and processor time, and the most memory in MB, of one process and those that it waited for."""
+    """Seconds of wall and processor time of a process and those that it started, and the most memory in MB that they
+    had together: what they share counts twice."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    sizes: list[int] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            sizes.append(resident_bytes(process.pid))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
+    wall_s = time.perf_counter() - started
+    ended.set()
+    watching.join()
     if os.waitstatus_to_exitcode(status):
         sys.exit(f"{' '.join(command[:6])} failed:\n{errors.decode(errors='replace')}")
     unit = 1 if sys.platform == "darwin" else 1024
     return {
-        "wall_s": time.perf_counter() - started,
+        "wall_s": wall_s,
         "cpu_s": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss * unit / MEGABYTE,
+        "peak_mb": max(usage.ru_maxrss * unit, *sizes, 0) / MEGABYTE,
     }
+
+
+def resident_bytes(pid: int) -> int:
+    """Of the process and its children, on Linux; else 0."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        pages = [int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in (pid, *children)]
+    except OSError:
+        return 0
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def spread(values: list[float]) -> dict[str, float]:
