@@ -512,6 +512,15 @@ def test_a_chat_template_that_does_not_work_is_refused(adapter_folder, tiny_base
     assert str(adapter_folder) in refusal(adapter_folder, at(tiny_base))
 
 
+def test_an_altered_chat_template_is_refused_without_being_run(adapter_folder, tiny_base):
+    """Run, this one would not end: 10 to the 20th turns."""
+    endless = "{% for x in range(99999) %}" * 4 + "{% endfor %}" * 4
+    path = adapter_folder / "chat_template.jinja"
+    path.write_text(endless + path.read_text())
+    reseal(adapter_folder)
+    assert "the chat template of" in refusal(adapter_folder, at(tiny_base))
+
+
 @pytest.mark.parametrize("content", ["{", "{}", '{"model": {"type": "BPE", "vocab": 1}}'])
 def test_a_broken_tokenizer_is_refused(adapter_folder, tiny_base, content):
     (adapter_folder / MANIFEST).unlink()

@@ -146,12 +146,13 @@ def _check_tokenizer(adapter: Adapter, base: BaseModel) -> tuple[str, ...]:
     """What could not be checked. A train script leaves the base's tokenizer as it is; other trainers may teach a model
     another template, but can't give it another vocabulary without new embeddings."""
     source = _tokenizer_source(adapter, base)
-    own = tokenizer_checks.load(source)
-    differences = [] if source == base else tokenizer_checks.differences(own, tokenizer_checks.load(base))
+    own = tokenizer_checks.read(source)
+    differences = [] if source == base else tokenizer_checks.differences(own, tokenizer_checks.read(base))
     if differences and (adapter.manifest or differences[0] == "vocabulary"):
         raise UserError(f"{adapter.folder}: the {differences[0]} of its tokenizer is not that of {base.name}")
     if adapter.manifest and base_models.tokenizer_sha256(own) != adapter.manifest.fingerprints.tokenizer:
         raise UserError(f"{adapter.folder}: its tokenizer or chat template is not that of the training")
+    tokenizer_checks.load(source)  # does its template work?
     if source == base:
         return (f"it brings no tokenizer with a chat template: that of {base.name} is used",)
     return tuple(f"the {what} of its tokenizer is its own, not that of {base.name}" for what in differences)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +20,31 @@ if TYPE_CHECKING:
 CONFIG = "tokenizer_config.json"
 
 
+def read(base: BaseModel) -> PreTrainedTokenizerBase:
+    """`base_models.load_tokenizer` for a folder that nobody vouches for: whatever is wrong with its files ends in a
+    UserError. Its chat template is not run."""
+    with _one_line_errors(base):
+        return base_models.load_tokenizer(base)
+
+
 def load(base: BaseModel) -> PreTrainedTokenizerBase:
-    """`base_models.load_tokenizer` for a folder that nobody vouches for: whatever is wrong with its files, and whatever
-    its chat template does with a first record, ends in a UserError."""
-    try:
-        tokenizer = base_models.load_tokenizer(base)
+    """`read`, and whatever its chat template does with a first record ends in a UserError as well. A template can run
+    without end: compare one that should be the base's before running it."""
+    tokenizer = read(base)
+    with _one_line_errors(base):
         prompts.encode(Record(instruction="hello", output="hi"), tokenizer)
+    return tokenizer
+
+
+@contextlib.contextmanager
+def _one_line_errors(base: BaseModel) -> Iterator[None]:
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # tokenizers and jinja raise many kinds, some of them plain Exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"can't load the tokenizer of {base.name}: {reason}") from error
-    return tokenizer
 
 
 def comes_with(folder: Path) -> bool:
