@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from utils.console import UserError
 
+PIPE_BYTES = 1 << 20  # the most that Linux gives everybody
 PATIENCE_S = 5  # a process that nobody listens to any more ends at its next value
 
 Value = TypeVar("Value")
@@ -34,8 +35,11 @@ def ahead(values: Iterable[Value]) -> Iterator[Iterator[Value]]:
 
     Call it while no thread runs. Raises UserError where the process is killed.
     """
+    import fcntl  # Windows has none
+
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
+    fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     process = fork.Process(target=_send, args=(values, sender, receiver), daemon=True)
     process.start()
     sender.close()
