@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -74,9 +75,10 @@ def test_a_process_that_is_killed_is_one_line():
 
 
 READER = """
-import itertools, os, sys
+import itertools, os, signal
 from utils.chatlogs.storage import second_process
 from utils import console
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 def main():
     with second_process.ahead((number, os.getpid()) for number in itertools.count()) as values:
         for _, pid in values:
@@ -85,29 +87,34 @@ console.run(main)
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_nothing_is_left_of_it_where_its_reader_dies(end):
-    command = [sys.executable, "-c", READER]
-    reader = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    pid = int(reader.stdout.readline())
-    reader.send_signal(end)
-    _, errors = reader.communicate()
-    assert ends(pid)
-    assert errors == (b"stopped by Ctrl-C\n" if end == signal.SIGINT else b"")
-    assert reader.returncode == (130 if end == signal.SIGINT else -end)
-
-
-def test_ctrl_c_reaches_both_and_is_said_once():
-    reader = subprocess.Popen(
+@pytest.fixture
+def reader():
+    """A process that reads for ever from one of its own; both are gone behind the test."""
+    process = subprocess.Popen(
         [sys.executable, "-c", READER],
         env={**os.environ, "PYTHONPATH": "."},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
+    yield process
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_is_left_of_it_where_its_reader_dies(reader, end):
+    pid = int(reader.stdout.readline())
+    reader.send_signal(end)
+    _, errors = reader.communicate(timeout=60)
+    assert ends(pid)
+    assert errors == (b"stopped by Ctrl-C\n" if end == signal.SIGINT else b"")
+    assert reader.returncode == (130 if end == signal.SIGINT else -end)
+
+
+def test_ctrl_c_reaches_both_and_is_said_once(reader):
     pid = int(reader.stdout.readline())
     os.killpg(reader.pid, signal.SIGINT)
-    _, errors = reader.communicate()
+    _, errors = reader.communicate(timeout=60)
     assert errors == b"stopped by Ctrl-C\n" and reader.returncode == 130 and ends(pid)
