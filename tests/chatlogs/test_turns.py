@@ -135,6 +135,12 @@ def test_secrets_in_prompt_reply_history_and_names_are_masked():
     assert record.history[0][1] == "[email]"
 
 
+def test_of_code_only_its_secrets_are_touched():
+    code = "```py\nif a <@5> :wave: || 10:30:45:\n    login('{}')\n```"
+    record = write(exchange([say(1, MAGS, code.format("ghp_" + "a1" * 18))], [say(2, ROHAN, "nice")])).record
+    assert record.instruction == code.format("[api key]")
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
