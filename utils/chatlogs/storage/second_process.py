@@ -11,7 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
@@ -39,7 +39,8 @@ def ahead(values: Iterable[Value]) -> Iterator[Iterator[Value]]:
 
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
-    fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with suppress(OSError):  # a smaller pipe costs more turns, nothing else
+        fcntl.fcntl(sender.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     process = fork.Process(target=_send, args=(values, sender, receiver), daemon=True)
     process.start()
     sender.close()
