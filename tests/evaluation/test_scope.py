@@ -86,5 +86,7 @@ def test_a_training_file_that_was_asked_for_must_be_there(prepared, tmp_path):
 def test_quick_is_less_of_everything_and_never_more():
     quick = shortened(EvaluationSettings())
     assert (quick.records, quick.training_records) == (30, 0) and quick.prompts < EvaluationSettings().prompts
-    few = EvaluationSettings(records=3, prompts=1, candidates=2, max_new_tokens=8, training_records=0)
+    few = EvaluationSettings(
+        records=3, prompts=1, candidates=2, max_length_tokens=64, max_new_tokens=8, training_records=0
+    )
     assert shortened(few) == few

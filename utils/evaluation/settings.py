@@ -66,7 +66,8 @@ def shortened(settings: EvaluationSettings) -> EvaluationSettings:
         settings,
         records=min(settings.records, 30),  # fewer conversations than that support no verdict
         prompts=min(settings.prompts, 4),
-        candidates=min(settings.candidates, 5),
+        candidates=min(settings.candidates, 3),
+        max_length_tokens=min(settings.max_length_tokens, 256),
         max_new_tokens=min(settings.max_new_tokens, 32),
         training_records=0,
     )
