@@ -442,6 +442,8 @@ def test_wandb_that_fails_to_start_is_left_out(flags, undisturbed, tmp_path, mon
 
 
 LOSES_WANDB = """
+import sys
+
 import psutil
 import train_tinyllama
 from utils import console
