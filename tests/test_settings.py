@@ -161,6 +161,13 @@ def test_an_empty_preset_changes_nothing(resolve):
         (["spare"], None, {}, "unknown setting spare; --help lists the known ones"),
         ([], None, {"XYZZY": 1}, "unknown setting XYZZY in bake.py; --help lists the known ones"),
         ([], "config: other.yaml", {}, "unknown setting config in {preset}; --help lists the known ones"),
+        (
+            [],
+            "hydration: 0.7\nloaves: 2\nhydration: 0.8",
+            {},
+            "{preset} sets hydration twice, in lines 1 and 3; keep one of them",
+        ),
+        ([], "{loaves: 2, loaves: 3}", {}, "{preset} sets loaves twice, in lines 1 and 1; keep one of them"),
         ([], "1: 2", {}, "unknown setting 1 in {preset}; --help lists the known ones"),
     ],
 )

@@ -32,7 +32,8 @@ def read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        preset, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise UserError(f"no preset at {path}; the ones that come along are in configs/") from None
     except UnicodeDecodeError:
@@ -45,4 +46,10 @@ def read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(preset, dict):
         raise UserError(f"{path} must hold `name: value` lines, one setting each")
+    lines: dict[str, int] = {}  # YAML itself would take the last of equal names, without a word
+    for name, _ in tree.value:
+        line = name.start_mark.line + 1
+        if name.value in lines:
+            raise UserError(f"{path} sets {name.value} twice, in lines {lines[name.value]} and {line}; keep one of them")
+        lines[name.value] = line
     return {str(name): value for name, value in preset.items()}
