@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.console import UserError
+
+if TYPE_CHECKING:
+    import yaml
 
 
 def path(argv: Sequence[str]) -> Path | None:
@@ -46,10 +49,16 @@ def read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(preset, dict):
         raise UserError(f"{path} must hold `name: value` lines, one setting each")
-    lines: dict[str, int] = {}  # YAML itself would take the last of equal names, without a word
-    for name, _ in tree.value:
+    _refuse_repeated(tree, path)
+    return {str(name): value for name, value in preset.items()}
+
+
+def _refuse_repeated(preset: yaml.MappingNode, path: Path) -> None:
+    """YAML itself takes the last of equal names, without a word."""
+    lines: dict[str, int] = {}
+    for name, _ in preset.value:
         line = name.start_mark.line + 1
         if name.value in lines:
-            raise UserError(f"{path} sets {name.value} twice, in lines {lines[name.value]} and {line}; keep one of them")
+            first = lines[name.value]
+            raise UserError(f"{path} sets {name.value} twice, in lines {first} and {line}; keep one of them")
         lines[name.value] = line
-    return {str(name): value for name, value in preset.items()}
