@@ -68,6 +68,6 @@ def shortened(settings: EvaluationSettings) -> EvaluationSettings:
         prompts=min(settings.prompts, 4),
         candidates=min(settings.candidates, 3),
         max_length_tokens=min(settings.max_length_tokens, 256),
-        max_new_tokens=min(settings.max_new_tokens, 32),
+        max_new_tokens=min(settings.max_new_tokens, 24),
         training_records=0,
     )
