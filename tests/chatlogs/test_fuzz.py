@@ -144,7 +144,7 @@ def read(folder, name, data):
         for export in readers.stream(path, reading):
             assert export.channel.id >= 0 and f"{export.channel.name} {export.channel.guild_name}".encode()
             stored = columns.to_table(export, 0)  # what the store takes
-            assert stored.table.num_rows + stored.left_out == len(export.messages)
+            assert columns.arrow(stored).num_rows + stored.left_out == len(export.messages)
             assert all(0 <= message.unix_ms <= LAST_MS for message in export.messages)
     except UserError as error:
         assert "no export could be read" in str(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from utils.chatlogs.storage import second_process
+from utils.chatlogs import second_process
 from utils.console import UserError
 
 pytestmark = pytest.mark.skipif(not second_process.is_at_hand(), reason="needs Linux and two cores")
@@ -76,7 +76,7 @@ def test_a_process_that_is_killed_is_one_line():
 
 READER = """
 import itertools, os, signal
-from utils.chatlogs.storage import second_process
+from utils.chatlogs import second_process
 from utils import console
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 def main():

@@ -16,10 +16,11 @@ import prepare_training_data
 from tests.chatlogs import discord_files as files
 from tests.chatlogs import stored
 from utils import records
+from utils.chatlogs import second_process
 from utils.chatlogs.message import Message
 from utils.chatlogs.sources import discord_json, readers
 from utils.chatlogs.sources.export import ChannelInfo, Export
-from utils.chatlogs.storage import database, history, second_process, store
+from utils.chatlogs.storage import database, history, store
 from utils.console import UserError
 
 SETS = ("train", "validation", "test")

@@ -60,7 +60,7 @@ class TurnWriter:
         if self.pseudonyms is not None:
             self._speakers |= {name.casefold() for name in self.pseudonyms.all}
         self._turns: dict[tuple[str, tuple[int, ...]], str] = {}
-        self._addresses: dict[int, re.Pattern[str]] = {}
+        self._called: dict[int, list[str]] = {}
 
     def write(self, exchange: Exchange, channel: Channel) -> Reply | str:
         """The exchange as a record, or the reason why it makes none."""
@@ -182,22 +182,18 @@ class TurnWriter:
     def _text(self, message: Message, addressed: int | None) -> str:
         text = cleaning.clean(message.content, self._name, self._channel_name)
         if addressed is not None and addressed in self.people:
-            text = self._address(addressed).sub("", text, count=1) or text
+            text = cleaning.without_address(text, self._names_of(addressed)) or text
         return self._without_names(text)
 
     def _without_names(self, text: str) -> str:
         return text if self.pseudonyms is None else self.pseudonyms.replace(text)
 
-    def _address(self, person_id: int) -> re.Pattern[str]:
-        """`@name`, `name:` or `name,` at the start of a message."""
-        if person_id not in self._addresses:
-            known = {*self.people[person_id].names, self._name(person_id)}
-            names = sorted(map(re.escape, known), key=lambda name: (-len(name), name))
-            either = "|".join(names) or "(?!)"
-            self._addresses[person_id] = re.compile(
-                rf"\A(?:@(?:{either})(?!\w)\s?[,:;]?|(?:{either})(?:[:;]|\s?[,:;](?=\s|\Z)))\s*", re.IGNORECASE
-            )
-        return self._addresses[person_id]
+    def _names_of(self, person_id: int) -> list[str]:
+        """What the person is called, in small letters, the longest first."""
+        if person_id not in self._called:
+            known = {*self.people[person_id].names, self._name(person_id)} - {""}
+            self._called[person_id] = sorted(map(str.lower, known), key=lambda name: (-len(name), name))
+        return self._called[person_id]
 
     def _speaker(self, message: Message) -> str:
         if message.is_bot or message.author_name == MANY_PEOPLE:

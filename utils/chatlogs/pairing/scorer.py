@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from utils.chatlogs import second_process
 from utils.chatlogs.pairing.candidates import Candidacy
 from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.evidence import Candidates, Signal, Situation
@@ -23,6 +24,7 @@ QUIET_MESSAGES = 12  # the number of people among so many messages says how quie
 SPEAKS_NEXT_MESSAGES = 8
 ANSWERS_BACK_MESSAGES = 20
 WORDS_NEXT_MESSAGES = 12
+SHARED_MESSAGES = 400  # so many messages of the persona take longer than a second process does to start
 MIN_REPLY_SHARE = 0.6  # of the probability, before a message counts as a reply
 EXPLICIT_CONFIDENCE = 0.99  # a convention: what the author says is taken as true
 TWO_PERSON_CONFIDENCE = 0.97  # a guess: no annotated direct messages at hand
@@ -55,8 +57,27 @@ class Link:
 
 
 def link_messages(view: ChannelView, indices: list[int], weights: Weights) -> Iterator[Link]:
-    """A Link for each of the persona's messages, in order; `indices` are their places in the channel."""
-    for situation, replies, owns in situations(view, indices):
+    """A Link for each of the persona's messages, in order; `indices` are their places in the channel.
+
+    Of many messages a second process links the later half meanwhile.
+    """
+    half = _fresh_start(view, indices) if len(indices) >= SHARED_MESSAGES and second_process.is_at_hand() else 0
+    if not half:
+        yield from _links(view, indices, weights, range(len(indices)))
+        return
+    with second_process.ahead(_links(view, indices, weights, range(half, len(indices)))) as later:
+        yield from _links(view, indices, weights, range(half))
+        yield from later
+
+
+def _fresh_start(view: ChannelView, indices: list[int]) -> int:
+    """The place nearest to the middle where nothing before matters; 0 where there is none but the first."""
+    starts = [place for place in range(1, len(indices)) if _is_over(view, indices[place - 1], indices[place])]
+    return min(starts, key=lambda place: abs(2 * place - len(indices)), default=0)
+
+
+def _links(view: ChannelView, indices: list[int], weights: Weights, places: range) -> Iterator[Link]:
+    for situation, replies, owns in situations(view, indices, places):
         link = explicit_link(view, situation.reply)
         if link is None and view.is_two_person:
             link = two_person_link(situation.reply, replies, owns)
@@ -66,8 +87,13 @@ def link_messages(view: ChannelView, indices: list[int], weights: Weights) -> It
         yield link
 
 
-def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situation, Candidates, Candidates]]:
-    """Each message's situation and candidates. The caller must `note` the link before it asks for the next one."""
+def situations(
+    view: ChannelView, indices: list[int], places: range | None = None
+) -> Iterator[tuple[Situation, Candidates, Candidates]]:
+    """Each message's situation and candidates. The caller must `note` the link before it asks for the next one.
+
+    Only those of `places` among the indices are looked at; nothing before the first of them may matter.
+    """
     if not indices:
         return
     author = view.person[indices[0]]
@@ -77,12 +103,10 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
     parent_person: dict[int, int] = {}
     before: list[int] = []  # own messages of this session
     last_to: dict[int, int] = {}
-    for place, index in enumerate(indices):
+    for place in range(len(indices)) if places is None else places:
+        index = indices[place]
         later = indices[place + 1] if place + 1 < len(indices) else None
-        if before and (
-            view.session[before[-1]] != view.session[index]
-            or view.seconds_between(before[-1], index) > PARTNER_MEMORY_SECONDS
-        ):
+        if before and _is_over(view, before[-1], index):
             before, answered, parent_person, last_to = [], {}, {}, {}
         situation = Situation(
             view=view,
@@ -107,6 +131,11 @@ def situations(view: ChannelView, indices: list[int]) -> Iterator[tuple[Situatio
         situation.answered_back, situation.replied_back = _answers_back(view, index, later)
         yield situation, *candidacy.find(situation, before)
         before.append(index)
+
+
+def _is_over(view: ChannelView, own: int, later: int) -> bool:
+    """Whether all that the persona had to do with anybody is over between two of its messages."""
+    return view.session[own] != view.session[later] or view.seconds_between(own, later) > PARTNER_MEMORY_SECONDS
 
 
 def _answers_back(view: ChannelView, index: int, later: int | None) -> tuple[frozenset[int], frozenset[int]]:

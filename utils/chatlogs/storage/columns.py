@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING
@@ -35,79 +35,95 @@ MESSAGE_COLUMNS = {
     "reactions": "INTEGER",
 }
 EXPORT_COLUMNS = {"form": "VARCHAR", "exported_at_ms": "BIGINT", "export": "BIGINT"}
+_TYPECODES = {"UBIGINT": "Q", "BIGINT": "q", "INTEGER": "i"}
 FROM_TABLE = "(SELECT * REPLACE (nullif(reply_to, 0) AS reply_to) FROM batch)"
 LARGEST_ID = 2**64 - 1
 _LARGEST_COUNT = 2**31 - 1
+
+Buffers = tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
 class ExportTable:
     """The messages of an export, on their way into the store.
 
-    `table` has MESSAGE_COLUMNS and EXPORT_COLUMNS. `form` is what the text alone says, see selection.forms. Booleans
-    are numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them. `left_out` counts the messages that are not
-    there since 64 bits don't hold their ids.
+    `columns` has MESSAGE_COLUMNS and EXPORT_COLUMNS, each as the bytes that `arrow` makes a column of: they pass from
+    one process to another without a look at what they hold. `form` is what the text alone says, see selection.forms.
+    Booleans are numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them. `left_out` counts the messages
+    that are not there since 64 bits don't hold their ids.
     """
 
     channel: ChannelInfo
     exported_at_ms: int
-    table: pyarrow.Table
+    rows: int
+    columns: Mapping[str, Buffers]
     left_out: int = 0
 
 
 def to_table(export: Export, place: int) -> ExportTable:
     """`place` is the export's among all."""
     try:
-        return ExportTable(export.channel, export.exported_at_ms, _arrow(export, place))
+        return _table(export, place)
     except (OverflowError, UnicodeEncodeError):
         usable = replace(export, messages=list(_usable(export.messages)))
-        left_out = len(export.messages) - len(usable.messages)
-        return ExportTable(export.channel, export.exported_at_ms, _arrow(usable, place), left_out)
+        return replace(_table(usable, place), left_out=len(export.messages) - len(usable.messages))
 
 
-def _arrow(export: Export, place: int) -> pyarrow.Table:
-    import pyarrow
-
+def _table(export: Export, place: int) -> ExportTable:
     values = dict(MessageColumns.of(export.messages).columns)
-    count = len(values["id"])
+    rows = len(values["id"])
     values["reply_to"] = [target or 0 for target in values["reply_to"]]
     values["form"] = selection.forms(values["content"], values["attachments"])
-    values["exported_at_ms"] = [export.exported_at_ms] * count
-    values["export"] = [place] * count
-    return pyarrow.table(
-        {name: _column(kind, values[name]) for name, kind in (MESSAGE_COLUMNS | EXPORT_COLUMNS).items()}
-    )
+    columns = {name: _buffers(MESSAGE_COLUMNS.get(name, "VARCHAR"), column) for name, column in values.items()}
+    for name, value in (("exported_at_ms", export.exported_at_ms), ("export", place)):
+        columns[name] = ((array("q", [value]) * rows).tobytes(),)
+    return ExportTable(export.channel, export.exported_at_ms, rows, columns)
 
 
-def _column(kind: str, values: list) -> pyarrow.Array:
-    """An Arrow column of a DuckDB type, from its bytes.
+def _buffers(kind: str, values: list) -> Buffers:
+    """The bytes of an Arrow column of a DuckDB type.
 
-    `pyarrow.array` makes one of a list, too, but imports pandas first: that takes 0.3 s, as long as decoding 112 MB.
+    `pyarrow.array` makes a column of a list, too, but imports pandas first, which takes longer than decoding 112 MB.
     Raises OverflowError for a number that the type can't hold, and UnicodeEncodeError for a lone surrogate.
     """
-    import pyarrow
-
-    def buffer(numbers: Iterable[int], typecode: str) -> pyarrow.Buffer:
-        return pyarrow.py_buffer(array(typecode, numbers))
-
-    def offsets(parts: Iterable[Sized]) -> pyarrow.Buffer:
-        return buffer(accumulate(map(len, parts), initial=0), "i")
-
     if kind == "VARCHAR":
         text = "".join(values)
-        parts = values if text.isascii() else map(str.encode, values)
-        return pyarrow.StringArray.from_buffers(len(values), offsets(parts), pyarrow.py_buffer(text.encode()))
+        data = text.encode()
+        return _offsets(values if len(data) == len(text) else map(str.encode, values)), data
     if kind == "UBIGINT[]":
-        items = _column("UBIGINT", list(chain.from_iterable(values)))
-        kinds = pyarrow.list_(pyarrow.uint64())
-        return pyarrow.Array.from_buffers(kinds, len(values), [None, offsets(values)], children=[items])
-    dtype, typecode = {
-        "UBIGINT": (pyarrow.uint64(), "Q"),
-        "BIGINT": (pyarrow.int64(), "q"),
-        "INTEGER": (pyarrow.int32(), "i"),
-        "BOOLEAN": (pyarrow.uint8(), "B"),
-    }[kind]
-    return pyarrow.Array.from_buffers(dtype, len(values), [None, buffer(values, typecode)])
+        return _offsets(values), *_buffers("UBIGINT", list(chain.from_iterable(values)))
+    if kind == "BOOLEAN":
+        return (bytes(values),)
+    return (array(_TYPECODES[kind], values).tobytes(),)
+
+
+def _offsets(parts: Iterable[Sized]) -> bytes:
+    return array("i", accumulate(map(len, parts), initial=0)).tobytes()
+
+
+def arrow(table: ExportTable) -> pyarrow.Table:
+    """The same rows as an Arrow table: its columns are the bytes as they are."""
+    import pyarrow
+
+    numbers = {
+        "UBIGINT": pyarrow.uint64(),
+        "BIGINT": pyarrow.int64(),
+        "INTEGER": pyarrow.int32(),
+        "BOOLEAN": pyarrow.uint8(),
+    }
+
+    def column(kind: str, buffers: Buffers) -> pyarrow.Array:
+        first, *others = map(pyarrow.py_buffer, buffers)
+        if kind == "VARCHAR":
+            return pyarrow.StringArray.from_buffers(table.rows, first, *others)
+        if kind == "UBIGINT[]":
+            (items,) = others
+            ids = pyarrow.Array.from_buffers(pyarrow.uint64(), items.size // 8, [None, items])
+            return pyarrow.Array.from_buffers(pyarrow.list_(ids.type), table.rows, [None, first], children=[ids])
+        return pyarrow.Array.from_buffers(numbers[kind], table.rows, [None, first])
+
+    kinds = MESSAGE_COLUMNS | EXPORT_COLUMNS
+    return pyarrow.table({name: column(kind, table.columns[name]) for name, kind in kinds.items()})
 
 
 def _usable(messages: Iterable[Message]) -> Iterator[Message]:

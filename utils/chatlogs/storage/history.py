@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from utils.chatlogs import second_process
 from utils.chatlogs.sources import readers, source_files
 from utils.chatlogs.sources.readers import Reading
-from utils.chatlogs.storage import database, second_process, store
+from utils.chatlogs.storage import database, store
 from utils.chatlogs.storage.columns import ExportTable, to_table
 
 if TYPE_CHECKING:

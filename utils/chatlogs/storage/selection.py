@@ -53,10 +53,10 @@ class Counts:
 def forms(contents: Iterable[str], attachments: Iterable[int]) -> list[str]:
     """Of each message: chat, empty, file_or_sticker_only, command, or like_command: a command if a bot answers at once.
 
-    Nearly all start with a letter, and with no `p!`: those are seen at once.
+    Nearly all start with a mention, or with a letter and no `p!`: those are seen at once.
     """
     return [
-        "chat" if content[:1].isalnum() and "!" not in content[:4] else _form(content, files)
+        "chat" if content[:1] == "@" or (content[:1].isalnum() and "!" not in content[:4]) else _form(content, files)
         for content, files in zip(contents, attachments, strict=True)
     ]
 

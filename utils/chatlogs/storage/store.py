@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.chatlogs.storage import database
-from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, ExportTable
+from utils.chatlogs.storage.columns import EXPORT_COLUMNS, FROM_TABLE, MESSAGE_COLUMNS, ExportTable, arrow
 
 if TYPE_CHECKING:
     import duckdb
@@ -116,9 +116,9 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[ExportTable
         for export in exports:
             known = newest.get(export.channel.id)
             if known is None or export.exported_at_ms >= known.exported_at_ms:
-                newest[export.channel.id] = replace(export, table=None)
-            read += export.table.num_rows + export.left_out
-            yield export.table
+                newest[export.channel.id] = replace(export, columns={})
+            read += export.rows + export.left_out
+            yield arrow(export)
 
     with ThreadPoolExecutor(1) as writer:  # DuckDB takes one batch on the second core while the next one is read
         inserted: Future | None = None

@@ -7,7 +7,7 @@ Every pattern is linear in the text: each quantifier is bounded or can't match w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 _LINE_BREAK = re.compile("\r\n?|[\v\f\x85\u2028\u2029]")
@@ -35,6 +35,8 @@ _LINE_END_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]+(?=\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _WORD = re.compile(r"\w+")
 _TELLING_SIGN = re.compile(r"[^\w\s.,*~-]")
+_AFTER_MENTION = re.compile(r"(?!\w)\s?[,:;]?\s*")  # what ends an address
+_AFTER_NAME = re.compile(r"(?:[:;]|\s?[,:;](?=\s|\Z))\s*")
 _LINK = re.compile(r"\bhttps?://\S+")
 
 # Text that a tokenizer or a chat template could take for its own marks: <s>, </s>, <|im_end|>, [INST], <<SYS>>,
@@ -98,6 +100,17 @@ def outside_code(text: str, change: Callable[[str], str]) -> str:
     if "`" not in text:
         return change(text)
     return "".join(piece if index % 2 else change(piece) for index, piece in enumerate(_CODE.split(text)))
+
+
+def without_address(text: str, names: Sequence[str]) -> str:
+    """Without `@name`, `name:` or `name,` at the start; `names` are in small letters."""
+    for mark, rest in (("@", _AFTER_MENTION), ("", _AFTER_NAME)):
+        for name in names if text.startswith(mark) else ():
+            end = len(mark) + len(name)
+            found = rest.match(text, end) if text[len(mark) : end].lower() == name else None
+            if found is not None:
+                return text[found.end() :]
+    return text
 
 
 def is_only_links(text: str) -> bool:
