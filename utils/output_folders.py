@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from utils.console import UserError
 
 _AT_FDCWD = -100
@@ -34,6 +32,8 @@ def claimed(path: Path, wait_s: float = 0) -> Iterator[None]:
     Raises UserError when another one still does after `wait_s` seconds. A folder that can't be written, or has no
     locks, is left as it is: the writing itself will tell.
     """
+    from filelock import FileLock, Timeout  # not before the reading has begun
+
     lock = FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False)
     try:
         lock.acquire(timeout=wait_s)

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def _parse_flags(
     for name, hint in [*hints.items(), ("config", Path | None)]:
         default, origin = values.get(name), origins.get(name, "default")
         argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({default}, {origin})")
-        fields.append((name, Annotated[_plain(hint), argument], dataclasses.field(default=default)))
+        fields.append((name, Annotated[_flag_type(_plain(hint)), argument], dataclasses.field(default=default)))
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     _refuse_empty_paths(hints, argv)
     with on_parse_error(one_line), console.reader_may_leave():
@@ -167,6 +168,26 @@ def _parse_flags(
     given = {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in argv if argument.startswith("--")}
     given |= {name.removeprefix("no_") for name in given}
     return {name: getattr(parsed, name) for name in values if name in given}
+
+
+def _flag_type(kind: Any) -> Any:
+    """A type in the form that tyro can check a default against without typeguard, whose import takes as long as all the
+    rest: of a tuple only that words follow, and `X | None` as a typing.Union."""
+    if isinstance(kind, types.UnionType):
+        return typing.Union[typing.get_args(kind)]  # noqa: UP007
+    if typing.get_origin(kind) is not tuple:
+        return kind
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    item = typing.get_args(kind)[0].__name__.upper()
+    words = PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[{item} [{item} ...]]",
+        instance_from_str=tuple,
+        is_instance=lambda _: True,
+        str_from_instance=lambda value: list(map(str, value)),
+    )
+    return Annotated[object, words]
 
 
 def _plainly(reason: str) -> str:

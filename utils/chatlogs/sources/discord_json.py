@@ -54,7 +54,10 @@ def read_parts(file: BinaryIO) -> Iterator[Export]:
 
     UTF-16, and a file whose channel stands behind its messages, are read whole. Raises NotAnExport as `read` does.
     """
-    start = file.read(PART_BYTES)
+    first = min(HEADER_BYTES, PART_BYTES)  # room for a whole part costs more than reading a file that is shorter
+    start = file.read(first)
+    if len(start) == first:
+        start += file.read(PART_BYTES - first)
     data = as_utf_8(start)
     opening = _MESSAGES_KEY_BYTES.search(data, 0, HEADER_BYTES)
     if len(start) < PART_BYTES or len(data) < PART_BYTES - 3 or opening is None:

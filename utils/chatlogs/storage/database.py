@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     import duckdb
 
 MEMORY_LIMIT = "192MB"  # what DuckDB keeps in memory; sorting more than that goes over the disk
+THREADS = 2
 _TABLES = frozenset(["messages", "forgotten"])
 # DuckDB would fetch an extension from the network for a file of another database's, or for a function unknown to it.
 _CONFIG = {
     "memory_limit": MEMORY_LIMIT,
-    "threads": 2,
+    "threads": THREADS,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }

@@ -84,7 +84,9 @@ def fill(connection: duckdb.DuckDBPyConnection, exports: Iterable[ExportTable]) 
     Returns how many were left out, since a newer export holds them, too, or since their ids are no ids.
     """
     connection.begin()
+    connection.execute("SET threads = 1")  # more would take the second core from those who read
     read = _append(connection, exports)
+    connection.execute(f"SET threads = {database.THREADS}")
     connection.execute(_LEAVE_ONE_COPY)
     ((stored,),) = connection.execute("SELECT count(*) FROM messages").fetchall()
     connection.commit()
