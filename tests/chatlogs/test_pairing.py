@@ -218,6 +218,18 @@ def test_probabilities_sum_to_one():
         assert math.isclose(sum(link.replies.values()) + sum(link.continues.values()) + link.opens, 1.0)
 
 
+def test_a_second_process_links_the_same(monkeypatch):
+    """Cut where the persona was silent for long, so that what it had to do with anybody before doesn't matter."""
+    rounds = [(second + 3000 * number, *rest) for number in range(9) for second, *rest in SECOND_ROUND]
+    view = ChannelView(chat(*rounds), 60)
+    own = [index for index, message in enumerate(view.messages) if message.author_id == PERSONA]
+    alone = list(scorer.link_messages(view, own, WEIGHTS))
+    monkeypatch.setattr(scorer, "SHARED_MESSAGES", 2)
+    assert list(scorer.link_messages(view, own, WEIGHTS)) == alone and [link.index for link in alone] == own
+    for indices in ([], own[:2]):  # no such silence
+        assert list(scorer.link_messages(view, indices, WEIGHTS)) == alone[: len(indices)]
+
+
 def test_explicit_reply_wins_over_mention_and_session_gap():
     lines = [
         Q,

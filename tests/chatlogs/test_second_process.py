@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -64,6 +65,21 @@ def test_the_process_ends_with_the_block():
         _, pid = next(values)
         raise ZeroDivisionError
     assert not is_alive(pid)
+
+
+def test_it_works_on_while_nobody_reads_but_not_without_end(monkeypatch):
+    monkeypatch.setattr(second_process, "AHEAD_BYTES", 4 << 20)
+    made = multiprocessing.get_context("fork").Value("i")
+
+    def values():
+        for made.value in range(100):
+            yield bytes(1 << 20)
+
+    with second_process.ahead(values()) as found:
+        next(found)
+        time.sleep(0.5)
+        assert 4 <= made.value <= 8
+        assert len(list(found)) == 99
 
 
 def test_a_process_that_is_killed_is_one_line():
