@@ -92,4 +92,4 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
 
 if __name__ == "__main__":
     console.run(main)
-    gc.freeze()  # the search for cycles at the end of the process would find nothing
+    console.leave()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -105,9 +106,10 @@ def stage(source: Path, persona: str, out: Path) -> dict[str, float]:
 
 def measure(command: list[str]) -> dict[str, float]:
     """Seconds of wall and processor time of a process and those that it started, and the most memory in MB that they
-    had together: what they share counts twice."""
+    had together: what they share counts once."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     sizes: list[int] = []
     ended = threading.Event()
 
@@ -133,13 +135,13 @@ def measure(command: list[str]) -> dict[str, float]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Of the process and its children, on Linux; else 0."""
+    """Of the process and its children (each page's share of those that map it), on Linux; else 0."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        pages = [int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in (pid, *children)]
+        found = [Path(f"/proc/{one}/smaps_rollup").read_text() for one in (pid, *children)]
     except OSError:
         return 0
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+    return sum(1024 * int(re.search(r"^Pss:\s+(\d+) kB", one, re.MULTILINE)[1]) for one in found if one)
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -82,6 +82,17 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(130)
 
 
+def leave() -> None:
+    """Ends the process at once. After long work Python's own end, which takes every object apart, costs a tenth of a
+    second and does nothing else; where a stream can't take its last words, that end says so."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        return
+    os._exit(0)
+
+
 def run_cells() -> None:
     """From here on does for a script of cells, which has no `main`, what `run` does for the others."""
     _show_any_text()
