@@ -47,7 +47,7 @@ class _RmsNorm(torch.autograd.Function):
             return None, None, None
         x, weight, scale = ctx.saved_tensors
         grad = (grad_y * weight).float()
-        normal = x.float().mul_(scale)
+        normal = x * scale  # in float32, as the scale is
         projection = (grad * normal).mean(-1, keepdim=True)
         return grad.sub_(normal.mul_(projection)).mul_(scale).to(x.dtype), None, None
 
