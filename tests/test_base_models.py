@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from utils import base_models, prompts, starter
 from utils.base_models import BaseModel, Compute
@@ -157,6 +158,13 @@ def test_a_broken_model_ends_in_one_line(tiny_base, tmp_path):
     (broken / "model.safetensors").unlink()
     with pytest.raises(UserError, match=f"^can't load the base model {broken}: "):
         base_models.load_model(BaseModel(str(broken), str(broken)), CPU)
+
+
+def test_a_model_without_sdpa_loads_all_the_same(tmp_path):
+    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    Gemma2ForCausalLM(Gemma2Config(**sizes, **heads)).save_pretrained(tmp_path)
+    assert base_models.load_model(at(tmp_path), CPU).config._attn_implementation == "eager"
 
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")

@@ -132,17 +132,23 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
     if not console.err.is_terminal:
         logging.disable_progress_bar()
 
-    with _one_line_errors(base):
-        model = AutoModelForCausalLM.from_pretrained(
+    def load(attention: str) -> PreTrainedModel:
+        return AutoModelForCausalLM.from_pretrained(
             base.path,
             dtype=compute.dtype,
             quantization_config=_quantization_config(compute),
             device_map={"": compute.device},
             local_files_only=base.offline,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             use_safetensors=True,  # never a pickle
             trust_remote_code=False,  # without it, transformers asks at the prompt whether to run a model's own code
         )
+
+    with _one_line_errors(base):
+        try:
+            model = load("sdpa")
+        except ValueError:  # Gemma 2 and others have no such form
+            model = load("eager")
     model.config.use_cache = False
     if compute.quantization == "nf4" and compute.device.type == "cpu":
         _keep_weights_unpacked(model)

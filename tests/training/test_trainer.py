@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel
@@ -215,6 +216,15 @@ def test_lora_variants_train(build, method):
     after = weights(chat.model)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name, parameter in chat.model.named_parameters() if parameter.requires_grad}
+
+
+def test_what_peft_puts_no_lora_on_is_one_line(tiny_base):
+    run = TrainingSettings(base_model=str(tiny_base), quantization="none", lora_dropout=0.1)
+    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    experts = MixtralForCausalLM(MixtralConfig(**sizes, **heads, num_local_experts=2))
+    with pytest.raises(UserError, match=r"no such LoRA on MixtralForCausalLM \(.*dropout.*\); try --lora-dropout 0"):
+        lora.add_adapter(experts, run)
 
 
 def test_full_fine_tuning_moves_every_weight_and_needs_unquantised_ones(build):

@@ -30,7 +30,7 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
     """Freezes the base and adds LoRA to every linear layer but the head, with weights in float32: in float16 the
     gradient scaler could not unscale their gradients. With `method="full"` the model itself, every weight trainable.
 
-    Raises UserError when every weight of a quantised model is to be trained.
+    Raises UserError when every weight of a quantised model is to be trained, or when peft refuses the model.
     """
     set_seed(settings.seed)
     if model.device.type == "cpu":
@@ -40,19 +40,22 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
             raise UserError("--method full trains every weight, and quantised ones can't be: add --quantization none")
         return model.to(torch.float32).requires_grad_(True)
     model.requires_grad_(False)
-    adapted = get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules="all-linear",
-            bias="none",
-            use_rslora=settings.method == "rslora",
-            use_dora=settings.method == "dora",
-        ),
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules="all-linear",
+        bias="none",
+        use_rslora=settings.method == "rslora",
+        use_dora=settings.method == "dora",
     )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:  # about experts and dropout, or Mamba's layers
+        reason = " ".join(str(error).split())[:160]
+        way_on = "--lora-dropout 0" if "lora_dropout" in reason else "--method full --quantization none"
+        raise UserError(f"peft puts no such LoRA on {type(model).__name__} ({reason}); try {way_on}") from error
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

@@ -19,8 +19,9 @@ from utils.prompts import Encoded
 from utils.training import monitoring
 from utils.training.checkpoints import Checkpoint
 from utils.training.data import EncodedData
+from utils.training.isolation import keeps_sequences_apart
 from utils.training.memory import out_of_memory, peak_memory_mib
-from utils.training.sequences import SHAPES, pack, plan_run, row_tokens
+from utils.training.sequences import ONE_SEQUENCE, SHAPES, pack, plan_run, row_tokens
 from utils.training.settings import TrainingSettings
 
 MEASURING_SHARE = 0.03  # of the run's estimated time may go into finding a better micro-batch,
@@ -60,6 +61,10 @@ def measure(
     tokens, supervised = sum(step.tokens for step in plan), sum(step.supervised_tokens for step in plan)
     fixed = start.micro_batch_tokens if start else run.micro_batch_tokens
     sizes = [fixed] if fixed else _sizes(run, max(step.tokens for step in plan))
+    longest = max(data.train, key=lambda sequence: len(sequence.input_ids))
+    if not keeps_sequences_apart(model, longest.input_ids, compute):
+        console.warn("this model would see from one sequence of a micro-batch into the next: each gets one to itself")
+        sizes = [ONE_SEQUENCE]
     if "RANK" in os.environ:  # each process would measure for itself, and all must agree
         sizes = sizes[:1]
 
@@ -72,7 +77,7 @@ def measure(
         best = _try(model, data.train, sizes[0], compute)
     if best is None:
         raise UserError(
-            f"a micro-batch of {sizes[0]} tokens does not fit into the memory of {compute.device}; lower"
+            f"a micro-batch of {_in_words(sizes[0])} does not fit into the memory of {compute.device}; lower"
             " --max-length-tokens, or use a smaller base model"
         )
     size = sizes[0]
@@ -101,10 +106,14 @@ def show(fit: Fit, data: EncodedData, compute: Compute) -> None:
         console.say(f"{data.trimmed:,} records lose their oldest turns to the length limit")
     recomputed = ", activations recomputed" if fit.gradient_checkpointing else ""
     console.say(
-        f"{fit.steps:,} steps in micro-batches of {fit.micro_batch_tokens:,} tokens{recomputed}: measured"
+        f"{fit.steps:,} steps in micro-batches of {_in_words(fit.micro_batch_tokens)}{recomputed}: measured"
         f" {fit.tokens_per_s:,.0f} tokens/s, peak memory {fit.peak_memory_mib:,.0f} MiB, about"
         f" {monitoring.duration(fit.seconds)} without evaluations"
     )
+
+
+def _in_words(micro_batch_tokens: int) -> str:
+    return "one sequence" if micro_batch_tokens == ONE_SEQUENCE else f"{micro_batch_tokens:,} tokens"
 
 
 def _sizes(run: TrainingSettings, step_tokens: int) -> list[int]:

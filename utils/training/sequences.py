@@ -17,6 +17,8 @@ from utils.prompts import Encoded
 # keeps what it compiled. A hundred rows that all differed took 2.5 times as long and 9 MiB each for good.
 SHAPES = {"row_multiple": 64, "scored_multiple": 32}
 
+ONE_SEQUENCE = 1  # micro-batch tokens that every sequence exceeds, so that each gets a micro-batch to itself
+
 
 @dataclass(frozen=True)
 class Step:
