@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from utils import records
+from utils import presets, records
 from utils.console import UserError
+from utils.evaluation import canaries
 from utils.records import Record, Source
 
 HOSTILE = '\u2028\u2029\x85\r\n\r\n\x00\x0b\x0c\x1c\ufeff\u202e\u200d👨‍👩‍👧🏽\ud7ff\U0010ffff"\\</s>'
@@ -144,6 +145,16 @@ def test_a_folder_is_no_file_of_records(tmp_path):
     with pytest.raises(UserError) as error:
         records.read(tmp_path)
     assert str(error.value) == f"can't read {tmp_path}: {os.strerror(errno.EISDIR)}"
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_what_may_never_end_is_not_read(tmp_path, kind):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "pipe"
+    if kind == "pipe":
+        os.mkfifo(path)
+    for read in (records.read, presets.read, canaries.read):
+        with pytest.raises(UserError, match=rf"can't read .*{path.name}: it is a pipe or a device, not a file"):
+            read(path)
 
 
 def test_writing_makes_the_folders_on_the_way(tmp_path):

@@ -150,6 +150,7 @@ def test_resuming_with_other_data_is_refused(arguments, data_dir):
             ["--output-dir", "."],
             r"\. is the folder that you are in, or one above it, .*; name .* with --output-dir",
         ),
+        (["--output-dir", os.fsdecode(b"\xff")], "the path � is not in UTF-8; name another with --output-dir"),
         (["--seed", str(2**32)], r"--seed: expected `int` <= 4294967295, not 4294967296"),
     ],
 )

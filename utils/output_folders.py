@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,15 @@ def refuse_working_folder(folder: Path) -> None:
             f"{folder} is the folder that you are in, or one above it, and holds other things than results; name one of"
             " their own with --output-dir"
         )
+
+
+def refuse_other_encodings(folder: Path) -> None:
+    """Raises UserError for a path that is no UTF-8: safetensors writes to no such place, and says so late."""
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode("utf-8", "replace")
+        raise UserError(f"the path {shown} is not in UTF-8; name another with --output-dir") from None
 
 
 @contextlib.contextmanager
@@ -48,6 +58,14 @@ def claimed(path: Path, wait_s: float = 0) -> Iterator[None]:
             with contextlib.suppress(OSError):  # Windows keeps an open file
                 Path(lock.lock_file).unlink()
             lock.release()
+
+
+def let_umask_decide(folder: Path, written_by_python: str) -> None:
+    """Gives the weights in the folder the mode of another file there: safetensors makes its files for their owner
+    alone, whatever the umask says. A file system without modes stays as it is."""
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(OSError):
+            shutil.copymode(folder / written_by_python, path)
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from utils import records
 from utils.console import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def read(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = records.file_bytes(path).decode("utf-8")
         preset, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise UserError(f"no preset at {path}; the ones that come along are in configs/") from None

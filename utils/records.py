@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +62,7 @@ def read(path: Path) -> list[Record]:
     key missing, an empty output.
     """
     try:
-        data = path.read_bytes()
+        data = file_bytes(path)
     except FileNotFoundError:
         raise UserError(f"no records at {path}; prepare_training_data.py makes them") from None
     except OSError as error:
@@ -80,6 +81,13 @@ def read(path: Path) -> list[Record]:
     if not records:
         raise UserError(f"{path} holds no records; prepare_training_data.py makes them")
     return records
+
+
+def file_bytes(path: Path) -> bytes:
+    """What the file holds. Raises OSError, also for a pipe or a device, which may never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
+    return path.read_bytes()
 
 
 def write(path: Path, records: Iterable[Record]) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from utils import console
+from utils import console, output_folders
 from utils.console import UserError
 
 FOLDER = Path("models/base/smollm2-135m-instruct")
@@ -83,4 +83,5 @@ def _convert(gguf: Path, folder: Path) -> None:
     )
     model.config._name_or_path = "SmolLM2-135M-Instruct"
     model.save_pretrained(folder)
+    output_folders.let_umask_decide(folder, "config.json")
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

@@ -89,6 +89,20 @@ def test_odd_rows_are_left_out(tmp_path):
     assert sum(len(export.messages) for export in room) == 4 and "has 3 messages without a usable id" in warnings[0]
 
 
+def test_tables_without_keys_and_absurd_counts_cost_neither_time_nor_messages(tmp_path):
+    path = database(tmp_path / "x")
+    with sqlite3.connect(path) as db:
+        db.executescript("ALTER TABLE messages RENAME TO m; CREATE TABLE messages AS SELECT * FROM m; DROP TABLE m;")
+        db.executescript("DROP TABLE message_replied_to; CREATE TABLE message_replied_to (message_id, replied_to_id);")
+        db.executemany("INSERT INTO message_replied_to VALUES (?, ?)", [(FIRST + 2, n) for n in range(1, 20_001)])
+        db.executemany("INSERT INTO messages VALUES (?, ?, ?, 'again', 1)", 2_000 * [(FIRST + 2, ROHAN, ROOM)])
+        db.executemany("INSERT INTO message_reactions VALUES (?, 'x', ?)", 3 * [(FIRST, 2**62), (FIRST + 1, -5)])
+    db.close()
+    room, thread = readers.read_file(path)
+    assert len(room.messages) == 2_002 and {message.reply_to for message in room.messages[1:]} == {1}
+    assert room.messages[0].reactions == 2**63 - 1 and thread.messages[0].reactions == 0
+
+
 def test_damage_and_other_databases_are_named(tmp_path):
     path = database(tmp_path / "a.dht", rows=[(FIRST + 10 + n, MAGS, ROOM, "text " * 50, n + 1) for n in range(500)])
     data = bytearray(path.read_bytes())

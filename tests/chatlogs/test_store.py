@@ -94,6 +94,15 @@ def test_what_no_column_holds_is_left_out_or_mended():
     assert channel.messages[1].mentions == (7,)
 
 
+def test_a_channel_or_server_whose_id_no_column_holds():
+    exports = [
+        Export(ChannelInfo(2**64), [say(1, "x", channel=2**64)]),
+        Export(ChannelInfo(5, guild_id=-1), [say(1, "y")]),
+    ]
+    (channel,), left_out = stored.gather(exports)
+    assert (channel.info.id, channel.info.guild_id, left_out) == (5, 0, 1)
+
+
 # When it is made ------------------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,14 @@ def test_chance_draws_as_often_as_the_likelihood_says():
     assert tokens.count(0) / 2000 == pytest.approx(0.625, abs=0.04)
 
 
+@pytest.mark.parametrize("vanishing", [{"temperature": 1e-300}, {"top_p": 1e-300}])
+def test_what_vanishes_in_the_models_precision_draws_the_likeliest(vanishing):
+    logits = torch.randn(4, 1000, generator=torch.Generator().manual_seed(1))
+    generators = [torch.Generator().manual_seed(row) for row in range(4)]
+    tokens, _ = generation._choose(logits, generators, EvaluationSettings(**vanishing))
+    assert tokens == logits.argmax(-1).tolist()
+
+
 @pytest.mark.parametrize("top_p", [0.3, 0.9, 1.0])
 def test_the_likeliest_tokens_are_enough_to_draw_from(top_p, monkeypatch):
     logits = torch.randn(8, 1000, generator=torch.Generator().manual_seed(1)) * 3

@@ -122,6 +122,7 @@ def test_a_merged_model_is_base_plus_adapter_rounded_once(export, adapter_folder
         "tokenizer.json",
         "tokenizer_config.json",
     ]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
 
 
 def test_a_merged_model_answers_as_the_adapter_and_stops(export, adapter_folder, tiny_base, held_out):
@@ -309,6 +310,11 @@ def test_an_earlier_export_is_replaced_only_on_demand(export, refused):
     assert (folder / "model.safetensors").exists()
     assert export("gguf", "--overwrite")[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "export.json", "model.gguf"]
+
+
+def test_a_path_that_is_no_utf_8_is_refused(refused):
+    message = refused("merged", "--output-dir", os.fsdecode(b"\xff"))
+    assert message == "the path � is not in UTF-8; name another with --output-dir"
 
 
 def test_something_else_is_never_replaced(refused, tmp_path, adapter_folder):

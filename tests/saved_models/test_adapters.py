@@ -15,7 +15,7 @@ from safetensors.torch import load, save_file
 from utils import base_models, console, prompts
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
-from utils.saved_models import adapters, manifests
+from utils.saved_models import adapters, manifests, template_trial
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "training.json"
@@ -510,6 +510,24 @@ def test_a_chat_template_that_does_not_work_is_refused(adapter_folder, tiny_base
     (adapter_folder / MANIFEST).unlink()
     (adapter_folder / "chat_template.jinja").write_text(content)
     assert str(adapter_folder) in refusal(adapter_folder, at(tiny_base))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{% for x in range(99999) %}" * 3 + "{% endfor %}" * 3, "does not end within 4 s"),
+        ("{{ 'a' * 10 ** 10 }}", "takes more than 4 GiB of memory"),
+        ("{{ 'a' * 10 ** 6 }}", "makes more than 200,000 characters"),
+    ],
+)
+def test_a_chat_template_without_an_end_is_ended(adapter_folder, tiny_base, monkeypatch, content, why):
+    monkeypatch.setattr(template_trial, "PATIENCE_S", 4 if "end" in why else 60)
+    (adapter_folder / MANIFEST).unlink()
+    path = adapter_folder / "chat_template.jinja"
+    path.write_text(content + path.read_text())
+    assert refusal(adapter_folder, at(tiny_base)).startswith(
+        f"the chat template of {adapter_folder} {why} on a short chat"
+    )
 
 
 def test_an_altered_chat_template_is_refused_without_being_run(adapter_folder, tiny_base):

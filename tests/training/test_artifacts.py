@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def test_a_whole_model_takes_an_adapters_place(save):
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     assert torch.equal(logits(loaded), logits(trained))
     assert loaded.config.use_cache
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_the_files_follows_the_umask(save, umask, mode):
+    before = os.umask(umask)
+    try:
+        folder, _ = save("lora")
+    finally:
+        os.umask(before)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files} == {path.name: oct(mode) for path in files}
 
 
 def test_an_adapter_takes_a_whole_models_place(save, tiny_base):

@@ -126,7 +126,7 @@ def plant_in_copy(wanted: CanarySettings) -> Path:
 def read(path: Path) -> list[Canary]:
     """Raises UserError when the file is missing or not what `plant_in_copy` writes."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Canary])
+        return msgspec.json.decode(records.file_bytes(path), type=list[Canary])
     except OSError as error:
         raise UserError(f"can't read {path}: {error.strerror}; python -m utils.evaluation.canaries makes it") from None
     except msgspec.DecodeError as error:

@@ -23,6 +23,7 @@ from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
 
 BATCH_TOKENS = 4096  # of prompts with their padding
+LOWEST_TEMPERATURE = 1e-4  # below it only the likeliest token is ever drawn; far below, logits over it are no numbers
 LIKELIEST_TOKENS = 256  # nearly always hold `top_p` of the mass; to sort a whole vocabulary takes a tenth of a step
 
 
@@ -178,16 +179,17 @@ def _batches(lengths_tokens: Sequence[int], batch_size: int) -> Iterator[list[in
 def _choose(
     logits: torch.Tensor, generators: Sequence[torch.Generator], settings: EvaluationSettings
 ) -> tuple[list[int], list[float]]:
-    """A token and its margin for every row of `logits` (B, V): the likeliest one at temperature 0, otherwise one drawn
-    from the likeliest that have `top_p` of the mass."""
+    """A token and its margin for every row of `logits` (B, V): the likeliest one at a temperature that comes to 0,
+    otherwise one drawn from the likeliest that have `top_p` of the mass."""
     (best, second), (likeliest, _) = (each.T for each in logits.topk(2))
-    if settings.temperature == 0:
+    if settings.temperature < LOWEST_TEMPERATURE:
         return likeliest.tolist(), (best - second).tolist()
     chances = (logits / settings.temperature).softmax(-1)
     mass, order = chances.topk(min(LIKELIEST_TOKENS, chances.shape[-1]))
     if (mass.sum(-1) < settings.top_p).any():
         mass, order = chances.sort(descending=True)
     allowed = mass.cumsum(-1) - mass < settings.top_p
+    allowed[:, 0] = True  # whatever a top_p rounds to
     reached = (mass * allowed).cumsum(-1)
     chance = torch.stack([torch.rand(1, generator=generator) for generator in generators]).to(logits.device)  # (B, 1)
     place = (reached <= chance * reached[:, -1:]).sum(-1, keepdim=True)

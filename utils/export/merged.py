@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import prompts
+from utils import output_folders, prompts
 from utils.base_models import Compute
 from utils.console import UserError
 
@@ -37,6 +37,7 @@ def write(
     merged.config.use_cache = True
     merged.generation_config = generation_settings(tokenizer)
     merged.save_pretrained(folder)
+    output_folders.let_umask_decide(folder, "config.json")
     tokenizer.save_pretrained(folder)
 
 

@@ -17,7 +17,9 @@ MANIFEST = "export.json"
 
 
 def check_destination(destination: Path, overwrite: bool) -> None:
-    """Raises UserError when something is in the way that may not be replaced: only an earlier export may."""
+    """Raises UserError when something is in the way that may not be replaced, only an earlier export may, or when the
+    path is no UTF-8."""
+    output_folders.refuse_other_encodings(destination)
     if not destination.exists():
         return
     if not overwrite:

@@ -12,7 +12,7 @@ from utils import base_models, prompts
 from utils.base_models import BaseModel
 from utils.console import UserError
 from utils.records import Record
-from utils.saved_models import model_files
+from utils.saved_models import model_files, template_trial
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,10 +28,11 @@ def read(base: BaseModel) -> PreTrainedTokenizerBase:
 
 
 def load(base: BaseModel) -> PreTrainedTokenizerBase:
-    """`read`, and whatever its chat template does with a first record ends in a UserError as well. A template can run
-    without end: compare one that should be the base's before running it."""
+    """`read`, and whatever its chat template does with a first record ends in a UserError as well, also where it would
+    never end. Compare one that should be the base's before running it."""
     tokenizer = read(base)
     with _one_line_errors(base):
+        template_trial.check(tokenizer.get_chat_template(), tuple(tokenizer.special_tokens_map.items()), base.name)
         prompts.encode(Record(instruction="hello", output="hi"), tokenizer)
     return tokenizer
 

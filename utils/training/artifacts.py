@@ -43,6 +43,7 @@ def fingerprints(
     Raises UserError when the run would write over the base that it starts from, or into the folder that one is in.
     """
     output_folders.refuse_working_folder(run.output_dir)
+    output_folders.refuse_other_encodings(run.output_dir)
     if Path(base.path).is_dir() and os.path.realpath(run.output_dir) == os.path.realpath(base.path):
         raise UserError(f"{run.output_dir} is the base model's own folder; name another with --output-dir")
     decisive = {name: str(value) for name, value in settings.to_dict(run).items() if name not in FREE_TO_CHANGE}
@@ -107,6 +108,7 @@ def _write(
         "sha256": hashes,
     }
     (staging / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    output_folders.let_umask_decide(staging, "README.md")
     _clear_others(folder, keep=hashes)
     (folder / MANIFEST).unlink(missing_ok=True)
     for path in sorted(staging.iterdir()):

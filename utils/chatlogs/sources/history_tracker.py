@@ -20,6 +20,7 @@ START = b"SQLite format 3\0"
 _MENTION = re.compile(r"<@!?([0-9]{1,19})>")
 # A damaged database may also claim absurd sizes, and its names, in messages of errors too, need not be UTF-8.
 _FAILURES = (sqlite3.Error, OverflowError, UnicodeDecodeError, MemoryError)
+_REACTIONS = "CAST(TOTAL(MAX(count, 0)) AS INTEGER)"  # SUM fails where the total is beyond 64 bits
 _JOURNAL_MODE = slice(18, 20)  # two bytes of the header; 1 is a file that stands alone, 2 one with a log beside it
 
 Columns = dict[str, set[str]]  # table -> the names of its columns
@@ -127,14 +128,16 @@ def _rows(database: sqlite3.Connection, columns: Columns) -> Iterator[tuple]:
     """(message, sender, channel, text, milliseconds, replied to, attachments, embeds, reactions), by channel and id."""
     replies = _table(columns, "message_replied_to", "replied_to", having="replied_to_id")
     if replies:
-        reply, join = "r.replied_to_id", f" LEFT JOIN {replies} r ON r.message_id = m.message_id"
+        # One answered message each: of a table without a key every copy would multiply the rows.
+        first = f"SELECT message_id, MIN(replied_to_id) AS replied_to_id FROM {replies} GROUP BY message_id"
+        reply, join = "r.replied_to_id", f" LEFT JOIN ({first}) r ON r.message_id = m.message_id"
     else:
         reply, join = "m.replied_to_id" if "replied_to_id" in columns["messages"] else "NULL", ""
     counts = []
     for table, what in (
         (_table(columns, "message_attachments", "attachments"), "COUNT(*)"),
         (_table(columns, "message_embeds", "embeds"), "COUNT(*)"),
-        (_table(columns, "message_reactions", "reactions", having="count"), "SUM(count)"),
+        (_table(columns, "message_reactions", "reactions", having="count"), _REACTIONS),
     ):
         counts.append(f"c{len(counts)}.n" if table else "0")
         if table:

@@ -47,13 +47,13 @@ Buffers = tuple[bytes, ...]
 class ExportTable:
     """The messages of an export, on their way into the store.
 
-    `columns` has MESSAGE_COLUMNS and EXPORT_COLUMNS, each as the bytes that `arrow` makes a column of: they pass from
-    one process to another without a look at what they hold. `form` is what the text alone says, see selection.forms.
-    Booleans are numbers, and a `reply_to` of 0 is none, until FROM_TABLE reads them. `left_out` counts the messages
-    that are not there since 64 bits don't hold their ids.
+    `channel` is None where 64 bits don't hold its id. `columns` has MESSAGE_COLUMNS and EXPORT_COLUMNS, each as the
+    bytes that `arrow` makes a column of: they pass from one process to another without a look at what they hold. `form`
+    is what the text alone says, see selection.forms. Booleans are numbers, and a `reply_to` of 0 is none, until
+    FROM_TABLE reads them. `left_out` counts the messages that are not there since 64 bits don't hold their ids.
     """
 
-    channel: ChannelInfo
+    channel: ChannelInfo | None
     exported_at_ms: int
     rows: int
     columns: Mapping[str, Buffers]
@@ -62,11 +62,19 @@ class ExportTable:
 
 def to_table(export: Export, place: int) -> ExportTable:
     """`place` is the export's among all."""
+    channel = export.channel if _is_held(export.channel.id) else None
+    if channel and not _is_held(channel.guild_id):
+        channel = replace(channel, guild_id=0)
     try:
-        return _table(export, place)
+        return replace(_table(export, place), channel=channel)
     except (OverflowError, UnicodeEncodeError):
         usable = replace(export, messages=list(_usable(export.messages)))
-        return replace(_table(usable, place), left_out=len(export.messages) - len(usable.messages))
+        left_out = len(export.messages) - len(usable.messages)
+        return replace(_table(usable, place), channel=channel, left_out=left_out)
+
+
+def _is_held(number: int) -> bool:
+    return 0 <= number <= LARGEST_ID
 
 
 def _table(export: Export, place: int) -> ExportTable:
@@ -129,7 +137,7 @@ def arrow(table: ExportTable) -> pyarrow.Table:
 def _usable(messages: Iterable[Message]) -> Iterator[Message]:
     for message in messages:
         ids = (message.id, message.channel_id, message.author_id)
-        if not all(0 <= one <= LARGEST_ID for one in ids) or not -(2**63) <= message.unix_ms < 2**63:
+        if not all(map(_is_held, ids)) or not -(2**63) <= message.unix_ms < 2**63:
             continue
         reply_to = message.reply_to
         yield msgspec.structs.replace(
@@ -137,8 +145,8 @@ def _usable(messages: Iterable[Message]) -> Iterator[Message]:
             author_name=_mended(message.author_name),
             author_nickname=_mended(message.author_nickname),
             content=_mended(message.content),
-            reply_to=reply_to if reply_to is not None and 0 <= reply_to <= LARGEST_ID else None,
-            mentions=tuple(user for user in message.mentions if 0 <= user <= LARGEST_ID),
+            reply_to=reply_to if reply_to is not None and _is_held(reply_to) else None,
+            mentions=tuple(filter(_is_held, message.mentions)),
             attachments=min(max(message.attachments, 0), _LARGEST_COUNT),
             reactions=min(max(message.reactions, 0), _LARGEST_COUNT),
         )

@@ -116,8 +116,8 @@ def _append(connection: duckdb.DuckDBPyConnection, exports: Iterable[ExportTable
     def tables() -> Iterator[pyarrow.Table]:
         nonlocal read
         for export in exports:
-            known = newest.get(export.channel.id)
-            if known is None or export.exported_at_ms >= known.exported_at_ms:
+            known = newest.get(export.channel.id) if export.channel else None
+            if export.channel and (known is None or export.exported_at_ms >= known.exported_at_ms):
                 newest[export.channel.id] = replace(export, columns={})
             read += export.rows + export.left_out
             yield arrow(export)
