@@ -5,7 +5,8 @@
     python benchmarks/prepare.py --source FOLDER --persona NAME --big-file 2048  # and one file of so many MiB
 
 Everything runs on the same machine in turns: json, msgspec, stage, json, msgspec, stage, ... each in a process of its
-own, so that what disturbs one disturbs all. Needs Linux or macOS.
+own, so that what disturbs one disturbs all. To look at the memory of two processes slows them down, so that is done in
+runs of its own, which are not timed. Needs Linux or macOS.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> None:
             print(f"{size:.2f} times the input took {growth:.2f} times as long")
         if options.big_file:
             big = generate_file(options.source, folder / "big.json", options.big_file << 20)
-            run = stage(big, options.persona, folder / "big")
+            run = stage(big, options.persona, folder / "big", watch=True)
             figures["big_file"] = run
             megabytes = big.stat().st_size / MEGABYTE
             print(
@@ -80,11 +81,14 @@ def compare(source: Path, persona: str, repeats: int, folder: Path) -> dict:
         out = folder / f"out{turn}-{len(files)}"
         runs["stage"].append(stage(source, persona, out))
         runs["stage again"].append(stage(source, persona, out))  # nothing has changed, so nothing is read again
+    watched = [stage(source, persona, folder / f"watched-{len(files)}", watch=True) for _ in range(2)]
     messages = json.loads((out / "report.json").read_text(encoding="utf-8"))["read"]["messages"]
     print(f"{len(files)} files, {megabytes:,.0f} MB, {messages:,} messages")
     result: dict = {"files": len(files), "megabytes": megabytes, "messages": messages}
     for name, measured in runs.items():
         figures = {key: spread([run[key] for run in measured]) for key in measured[0]}
+        if name.startswith("stage"):
+            figures["peak_mb"] = spread([watched[name == "stage again"]["peak_mb"]])
         for key in ("wall_s", "cpu_s"):
             ratios = [run[key] / base[key] for run, base in zip(measured, runs["json.load"], strict=True)]
             figures[f"{key}_over_json"] = spread(ratios)
@@ -99,25 +103,25 @@ def compare(source: Path, persona: str, repeats: int, folder: Path) -> dict:
     return result
 
 
-def stage(source: Path, persona: str, out: Path) -> dict[str, float]:
+def stage(source: Path, persona: str, out: Path, *, watch: bool = False) -> dict[str, float]:
     script = [sys.executable, str(ROOT / "prepare_training_data.py")]
-    return measure([*script, "--source", str(source), "--persona", persona, "--output-dir", str(out)])
+    return measure([*script, "--source", str(source), "--persona", persona, "--output-dir", str(out)], watch=watch)
 
 
-def measure(command: list[str]) -> dict[str, float]:
-    """Seconds of wall and processor time of a process and those that it started, and the most memory in MB that they
-    had together: what they share counts once."""
+def measure(command: list[str], *, watch: bool = False) -> dict[str, float]:
+    """Seconds of wall and processor time of a process and those that it started, and the most memory in MB that one of
+    them had; watched, the most that they had together, what they share counted once."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     sizes: list[int] = []
     ended = threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(0.05):
+    def look() -> None:
+        while watch and not ended.wait(0.05):
             sizes.append(resident_bytes(process.pid))
 
-    watching = threading.Thread(target=watch)
+    watching = threading.Thread(target=look)
     watching.start()
     errors = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
