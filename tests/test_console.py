@@ -114,3 +114,9 @@ def test_a_bug_keeps_its_traceback():
 
     with pytest.raises(FileNotFoundError):
         console.run(main)
+
+
+def test_leaving_ends_the_process_at_once_with_all_that_it_said():
+    code = "import atexit\nfrom utils import console\natexit.register(print, 'late')\nprint('said')\nconsole.leave()\n"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "said\n", "")
