@@ -141,6 +141,16 @@ def test_quoted_newlines_in_the_old_csv(tmp_path):
     assert "has 1 damaged rows" in export.warnings[0]
 
 
+def test_an_id_of_the_old_csv_with_a_separator_around_it(tmp_path):
+    """`str.strip` takes U+001C for space, `int` does not: found by the hundred thousand damaged files."""
+    root = package(tmp_path, as_csv=True)
+    path = root / "messages" / f"c{ROOM}" / "messages.csv"
+    path.write_text("ID,Timestamp,Contents,Attachments\n\x1e1235000000000000123\x1c,2019-01-01 10:00:00,hello,\n\n")
+    export = readers.read_source(root).exports[0]
+    assert [(m.id, m.content) for m in export.messages] == [(1235000000000000123, "hello")]
+    assert export.warnings == []
+
+
 def test_a_zip_without_messages_is_one_line(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("README.txt", "hi")

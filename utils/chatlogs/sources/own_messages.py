@@ -65,9 +65,10 @@ def _from_csv(data: bytes) -> tuple[list[Own], list[str]]:
     found, damaged = [], 0
     try:
         for row in csv.reader(text):
-            if len(row) >= 3 and is_id(row[0].strip()):
-                found.append(Own(int(row[0]), row[1], row[2], row[3] if len(row) > 3 else ""))
-            elif row and row[0].strip().upper() != "ID":
+            number = row[0].strip() if row else ""  # int() takes fewer characters for space than strip(): not U+001C
+            if len(row) >= 3 and is_id(number):
+                found.append(Own(int(number), row[1], row[2], row[3] if len(row) > 3 else ""))
+            elif row and number.upper() != "ID":
                 damaged += 1
     except csv.Error:
         damaged += 1
