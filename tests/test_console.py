@@ -108,6 +108,17 @@ def test_what_the_disk_does_not_allow_is_one_line(capsys, number, told):
     assert line.startswith("error: the disk says") and told in line and "some/ place" in line
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs bash")
+@pytest.mark.parametrize("script", ["prepare_training_data.py", "train_model.py"])
+def test_a_folder_that_is_gone_is_one_line(tmp_path, script):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f'cd "{gone}" && rmdir "{gone}" && "{sys.executable}" "{ROOT / script}" --output-dir "{tmp_path}/out"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == "error: the folder that you are in is gone; change to another one\n"
+    assert done.returncode == 2
+
+
 def test_a_bug_keeps_its_traceback():
     def main():
         raise FileNotFoundError(errno.ENOENT, "", "gone")

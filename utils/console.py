@@ -66,6 +66,7 @@ def run(main: Callable[[], object]) -> None:
     bug keeps its traceback."""
     _show_any_text()
     try:
+        _refuse_nowhere()
         main()
     except UserError as error:
         err.print(_error_line(error), markup=False)
@@ -91,6 +92,14 @@ def leave() -> None:
     except OSError:
         return
     os._exit(0)
+
+
+def _refuse_nowhere() -> None:
+    """In a folder that has been deleted, libraries fail in ways of their own."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the folder that you are in is gone; change to another one") from None
 
 
 def run_cells() -> None:

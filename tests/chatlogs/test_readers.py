@@ -32,6 +32,19 @@ def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
         readers.read_source(tmp_path / "closed")
 
 
+def test_links_to_folders_are_named_and_not_followed(tmp_path):
+    files.write(tmp_path / "elsewhere" / "a.json", [files.message(1, "rohan", "there")])
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, target in (("linked", tmp_path / "elsewhere"), ("circle", "."), ("loop", "loop"), ("nowhere", "gone")):
+        (source / name).symlink_to(target)
+    with pytest.raises(
+        UserError, match=r"circle is a link to a folder, which is not followed; name it .* \(and 1 more"
+    ):
+        readers.read_source(source)
+    assert len(readers.read_source([source, source / "linked"]).exports) == 1
+
+
 def test_parts_and_reversed_exports_become_one_channel_in_order(tmp_path):
     newest_first = [files.message(n, "rohan", str(n)) for n in (3, 2, 1)]
     files.write(tmp_path / "a.json", newest_first)

@@ -91,6 +91,11 @@ def _columns(database: sqlite3.Connection) -> Columns:
         return {
             name: {row[1] for row in database.execute("SELECT * FROM pragma_table_info(?)", (name,))} for name in tables
         }
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname == "SQLITE_CANTOPEN":  # without its log, where that can't be opened, it would be old
+            why = "has a log beside it that can't be opened; copy both to a folder that can be written"
+            raise NotAnExport(why) from None
+        raise NotAnExport(f"is an SQLite database that can't be read ({error})") from None
     except _FAILURES as error:
         raise NotAnExport(f"is an SQLite database that can't be read ({error})") from None
 

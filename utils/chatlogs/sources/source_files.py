@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from utils.chatlogs.sources.export import NotAnExport
+
 HEAD_BYTES = 1 << 16  # so much of a file says what it is; a DiscordChatExporter header fits in it
 
 _UTF_16 = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # Python's own `utf-16` takes the byte order mark off
@@ -42,16 +44,27 @@ def on_disk(path: Path) -> SourceFile:
 
 def find(source: Path) -> Iterator[SourceFile]:
     """The file, or every file of the folder and its subfolders but the hidden ones. A folder that may not be looked
-    into stands for its files: opening it says why."""
+    into, or is a link, stands for its files: opening it says why."""
     if source.is_file() or _is_closed(source):
         yield on_disk(source)
     elif source.is_dir():
         found = (
             path
             for path in source.rglob("*")
-            if (path.is_file() or _is_closed(path)) and not is_hidden(path.relative_to(source).parts)
+            if (path.is_file() or _is_closed(path) or _is_linked(path))
+            and not is_hidden(path.relative_to(source).parts)
         )
-        yield from map(on_disk, sorted(found, key=natural_order))
+        for path in sorted(found, key=natural_order):
+            yield SourceFile(path, _not_followed) if _is_linked(path) else on_disk(path)
+
+
+def _is_linked(path: Path) -> bool:
+    return path.is_symlink() and path.is_dir()
+
+
+def _not_followed() -> BinaryIO:
+    """A link may lead in a circle, or to another disk."""
+    raise NotAnExport("is a link to a folder, which is not followed; name it as a source, too")
 
 
 def _is_closed(path: Path) -> bool:
