@@ -5,6 +5,7 @@ B is 1 here, T the tokens of a row, S its supervised tokens, V the vocabulary.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,12 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
         and not getattr(config, "sliding_window", None)
         and not getattr(config, "attn_logit_softcapping", None)
     )
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether the model lets its caller say where in a sequence a token stands. Some swallow `position_ids` unread."""
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "position_ids" in inspect.signature(type(bare).forward).parameters
 
 
 def prefix_tokens(sequences: Sequence[Encoded]) -> int:

@@ -7,6 +7,7 @@ import math
 import msgspec
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, Lfm2Config, MistralConfig
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel, Compute
@@ -109,10 +110,23 @@ def test_a_branch_sees_neither_its_neighbours_nor_later_turns(model, held):
     assert nats(model, [pair, *all_pairs(held)])[0] == pytest.approx(alone, abs=1e-4)
 
 
-def test_a_window_shorter_than_a_pair_is_refused(model, held):
-    model.config.sliding_window = len(held[0].context)
-    with pytest.raises(UserError, match="tokens at a time; set --max-length-tokens"):
-        score_pairs(model.eval(), all_pairs(held))
+SIZES = {
+    "vocab_size": 600, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+NO_BRANCHES = {
+    "a window shorter than a pair": MistralConfig(**SIZES, sliding_window=16),
+    "eager attention": Gemma2Config(**SIZES, head_dim=8),
+    "a convolution": Lfm2Config(**SIZES, layer_types=["conv", "full_attention"], block_ff_dim=48),
+    "no positions": BloomConfig(vocab_size=600, hidden_size=32, n_layer=2, n_head=4),
+}
+
+
+@pytest.mark.parametrize("config", NO_BRANCHES)
+def test_a_model_that_can_not_branch_scores_each_pair_by_itself(config, held):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(NO_BRANCHES[config]).eval()
+    assert nats(model, all_pairs(held)) == pytest.approx(separately(model, all_pairs(held)), abs=1e-3)
 
 
 def test_equal_pairs_are_computed_once(model, held):

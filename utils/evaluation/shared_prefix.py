@@ -5,6 +5,8 @@ keys and values in a cache; every reply is then a branch that hangs off a prefix
 row: position ids go on from the prefix, and the attention mask lets a branch see its prefix and itself, nothing else.
 What the next conversation begins with alike, the system prompt at least, stays in the cache.
 
+A model that can't branch (`_branches`) scores each pair by itself.
+
 Q is the number of tokens of a row, K that of cache and row together, S that of the predicted ones, V the vocabulary.
 """
 
@@ -16,8 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from utils.console import UserError
+from utils.likelihood import takes_positions
 
 ROW_TOKENS = 512
 
@@ -45,13 +48,14 @@ def score_pairs(
 ) -> list[Score]:
     """Scores each pair's reply given its context.
 
-    Equal pairs are computed once. `scored` hears how many distinct pairs have just been done. Raises UserError for a
-    model whose attention window is shorter than a pair: a branch would see more of its prefix than the model can.
+    Equal pairs are computed once. `scored` hears how many distinct pairs have just been done.
     """
-    window = getattr(model.config, "sliding_window", None)
-    if window and any(len(pair.context) + len(pair.reply) > window for pair in pairs):
-        raise UserError(f"the base model sees {window} tokens at a time; set --max-length-tokens to {window // 2}")
     scores: dict[Pair, Score] = {}
+    if not _branches(model, max((len(pair.context) + len(pair.reply) for pair in pairs), default=0)):
+        for pair in dict.fromkeys(pairs):
+            scores[pair] = _score_alone(model, pair)
+            scored(1)
+        return [scores[pair] for pair in pairs]
     cache, cached = DynamicCache(), ()  # without the model's config: sliding layers keep all of the prefix as well
     with torch.inference_mode():
         for trunk, branches in _trunks(pairs):
@@ -61,6 +65,29 @@ def score_pairs(
                 scores |= zip(row, _score_row(model, cache, len(cached), row), strict=True)
                 scored(len(row))
     return [scores[pair] for pair in pairs]
+
+
+def _branches(model: torch.nn.Module, longest: int) -> bool:
+    """Whether pairs of up to `longest` tokens can share their contexts.
+
+    Not where a layer keeps a state that runs on, as linear attention does; not where nobody can say where a branch's
+    tokens stand; not where the attention window is shorter, since a branch would see more of its prefix than the model
+    can; and not under eager attention, which adds a mask instead of obeying it.
+    """
+    config = model.config
+    window = getattr(config, "sliding_window", None)
+    if (window and longest > window) or config._attn_implementation == "eager":
+        return False
+    if getattr(config, "alibi", False) or not takes_positions(model):
+        return False
+    return all(isinstance(layer, DynamicLayer) for layer in DynamicCache(config=config).layers)
+
+
+def _score_alone(model: torch.nn.Module, pair: Pair) -> Score:
+    ids = torch.tensor([pair.context + pair.reply[:-1]], device=_device(model))
+    with torch.inference_mode():
+        kept = model(input_ids=ids, use_cache=False, logits_to_keep=len(pair.reply)).logits[0]
+    return _scores(kept, [pair])[0]
 
 
 def _trunks(pairs: Sequence[Pair]) -> Iterator[tuple[tuple[int, ...], list[Pair]]]:
@@ -108,7 +135,6 @@ def _score_row(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Se
     lengths = torch.tensor([len(pair.reply) for pair in row])
     prefixes = torch.tensor([len(pair.context) - 1 for pair in row])
     ids = torch.tensor([[token for pair in row for token in (pair.context[-1], *pair.reply[:-1])]])
-    targets = torch.tensor([token for pair in row for token in pair.reply])  # (S,), and S is Q
     branch = torch.repeat_interleave(torch.arange(len(row)), lengths)  # (Q,)
     first = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
     positions = prefixes[branch] + torch.arange(len(branch)) - first
@@ -123,9 +149,16 @@ def _score_row(model: torch.nn.Module, cache: DynamicCache, cached: int, row: Se
         use_cache=True,
     ).logits[0]  # (Q, V)
     cache.crop(-len(branch))
-    token_nll = functional.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().double()
-    nll = torch.zeros(len(row), dtype=torch.double).index_add_(0, branch, token_nll).tolist()
-    likeliest = (logits.argmax(-1).cpu() == targets).split(lengths.tolist())
+    return _scores(logits, row)
+
+
+def _scores(logits: torch.Tensor, row: Sequence[Pair]) -> list[Score]:
+    """Of logits (S, V) that predict the replies of a row one after the other."""
+    lengths = [len(pair.reply) for pair in row]
+    targets = torch.tensor([token for pair in row for token in pair.reply])  # (S,)
+    losses = functional.cross_entropy(logits.float(), targets.to(logits.device), reduction="none").cpu().double()
+    likeliest = (logits.argmax(-1).cpu() == targets).split(lengths)
+    nll = torch.stack([part.sum() for part in losses.split(lengths)]).tolist()
     return [Score(each, bool(hits[:-1].all())) for each, hits in zip(nll, likeliest, strict=True)]
 
 

@@ -170,7 +170,7 @@ def skeleton(base: BaseModel) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(base.path, trust_remote_code=False)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
     except Exception as error:  # a config from elsewhere fails in many ways, none of them this project's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(

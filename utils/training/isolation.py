@@ -4,14 +4,11 @@ mask without looking at the positions."""
 
 from __future__ import annotations
 
-import inspect
-
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from utils.base_models import Compute
-from utils.likelihood import collate, shares_prefixes, token_nll
+from utils.likelihood import collate, shares_prefixes, takes_positions, token_nll
 from utils.prompts import Encoded
 
 LENGTH = 8
@@ -25,8 +22,7 @@ def keeps_sequences_apart(model: PreTrainedModel, token_ids: tuple[int, ...], co
     Both sequences are the first `LENGTH` of `token_ids`. Weights, their gradients and torch's generator stay as they
     are.
     """
-    bare = model.get_base_model() if isinstance(model, PeftModel) else model
-    if "position_ids" not in inspect.signature(type(bare).forward).parameters:
+    if not takes_positions(model):
         return False
     ids = token_ids[:LENGTH]
     own = len(ids) // 2
