@@ -1,6 +1,7 @@
 """Arrays of messages in the shape of Discord's API."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,14 @@ def test_an_array_of_something_else_is_no_export(tmp_path, rows):
 
 
 WHOLE = json.dumps([message(n) for n in range(3)]).encode()
+
+
+def test_a_megabyte_of_opening_brackets_is_no_chat(tmp_path):
+    (tmp_path / "a.json").write_text('[{"content":' * 100_000)
+    start_s = time.process_time()
+    with pytest.raises(NotAnExport, match="none of its items is a message"):
+        readers.read_file(tmp_path / "a.json")
+    assert time.process_time() - start_s < 5
 
 
 def test_a_cut_off_array_keeps_every_complete_message(tmp_path):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 NEXT_OBJECT = re.compile(r'\{\s{0,40}"')
+DEEP_ITEMS = 2_000  # nested deeper than Python follows; a megabyte may open 100,000 of them
 _BETWEEN_ITEMS = re.compile(r"[\s,\0]*")
 
 
@@ -35,6 +36,7 @@ def decode_items(
     decoder = json.JSONDecoder(strict=False)  # raw control characters inside strings are let through
     items: list[object] = []
     damaged: list[int] = []
+    deep = 0
     cut_off = False
     position = start
     while True:
@@ -44,10 +46,11 @@ def decode_items(
             break
         try:
             item, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
             damaged.append(position)
+            deep += isinstance(error, RecursionError)
             following = next_item.search(text, position + 1)
-            if following is None:
+            if following is None or deep == DEEP_ITEMS:
                 cut_off = True
                 break
             position = following.start()
