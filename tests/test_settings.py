@@ -300,7 +300,7 @@ def test_show_prints_what_is_not_at_its_default_with_its_origin(resolve, capsys)
     assert not {row[0] for row in rows if row} & {"hydration", "oven", "steam"}
 
 
-@pytest.mark.parametrize("flag", ["--max-steps", "--epochs", "--lora-rank"])
-def test_what_is_planned_before_the_first_step_has_a_bound(flag):
-    with pytest.raises(UserError, match=rf"{flag}: expected `int` <= "):
+@pytest.mark.parametrize("flag", ["--max-steps", "--epochs", "--lora-rank", "--lora-alpha", "--weight-decay"])
+def test_what_no_training_survives_has_a_bound(flag):
+    with pytest.raises(UserError, match=rf"{flag}: expected `(int|float)` <= "):
         settings.resolve(TrainingSettings, SCRIPT, [flag, "1000000000"])

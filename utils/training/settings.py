@@ -42,7 +42,9 @@ class TrainingSettings:
         Meta(description="LoRA, a variant of it, or every weight (small unquantised models only)."),
     ] = "lora"
     lora_rank: Annotated[int, Meta(ge=1, le=4096, description="Rank of the LoRA update: capacity against size.")] = 16
-    lora_alpha: Annotated[int, Meta(ge=1, description="LoRA scale; the update is multiplied by alpha / rank.")] = 16
+    lora_alpha: Annotated[
+        int, Meta(ge=1, le=65_536, description="LoRA scale; the update is multiplied by alpha / rank.")
+    ] = 16
     lora_dropout: Annotated[float, Meta(ge=0, lt=1, description="Share of LoRA inputs zeroed in training.")] = 0.1
 
     learning_rate: Annotated[float, Meta(gt=0, le=1, description="Peak learning rate of AdamW.")] = 2e-4
@@ -50,7 +52,7 @@ class TrainingSettings:
         Literal["cosine", "linear", "constant_with_warmup"], Meta(description="Shape of the rate after warm-up.")
     ] = "cosine"
     warmup_fraction: Annotated[float, Meta(ge=0, lt=1, description="Share of all steps with a rising rate.")] = 0.05
-    weight_decay: Annotated[float, Meta(ge=0, description="AdamW's decoupled weight decay.")] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0, le=10, description="AdamW's decoupled weight decay.")] = 0.0
     max_grad_norm: Annotated[float, Meta(gt=0, description="Gradients are clipped to this norm.")] = 1.0
     epochs: Annotated[int, Meta(ge=1, le=1_000, description="Passes over the training records.")] = 3
     max_steps: Annotated[
