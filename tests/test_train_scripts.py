@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 import train_model
 import train_tinyllama
 from utils.console import UserError
+from utils.training.trainer import ChatTrainer
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -215,10 +216,19 @@ def test_checkpoints_come_by_minutes_too(arguments, tmp_path):
     assert {"checkpoint-5", "checkpoint-6"} <= kept
 
 
-def test_the_weights_of_the_best_evaluation_are_saved(arguments, tmp_path):
-    """A rate that wrecks the model: the best evaluation is not the last one."""
-    flags = [*arguments, "--learning-rate", "0.3", "--lr-schedule", "constant_with_warmup", "--evaluations", "6"]
-    train_tinyllama.main(flags)
+def test_the_weights_of_the_best_evaluation_are_saved(arguments, tmp_path, monkeypatch):
+    """Something wrecks the model before the fifth step: the best evaluation is not the last one."""
+    step = ChatTrainer.training_step
+
+    def wreck(self, *given, **named):
+        if self.state.global_step == 4:
+            with torch.no_grad():
+                for name, weight in self.model.named_parameters():
+                    weight.fill_(10) if "lora_B" in name else None
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(ChatTrainer, "training_step", wreck)
+    train_tinyllama.main([*arguments, "--evaluations", "6"])
     manifest = json.loads((tmp_path / "adapter/training.json").read_text())
     rows = [json.loads(line) for line in (tmp_path / "adapter/metrics.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["eval_loss"] for row in rows if "eval_loss" in row and row["step"] > 0}

@@ -7,6 +7,7 @@ import dataclasses
 import msgspec
 import pytest
 import torch
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel, Compute
@@ -108,6 +109,18 @@ def test_prompts_that_have_ended_leave_the_batch(model, tokenizer, asked, monkey
     assert [each.tokens for each in together] == alone
     assert sum(sizes) == sum(map(len, alone))
     assert sizes[0] == len(asked) > sizes[-1]
+
+
+def test_a_prompt_leaves_the_batch_of_a_model_with_convolutions_as_well():
+    sizes = {"vocab_size": 600, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "block_ff_dim": 48}
+    torch.manual_seed(0)
+    model = Lfm2ForCausalLM(Lfm2Config(**sizes, **heads, layer_types=["conv", "full_attention"])).eval()
+    prompt_ids = [list(range(start, 40)) for start in range(10, 18)]
+    ends = set(range(0, 600, 3))
+    together = [each.tokens for each in generation.complete(model, prompt_ids, ends, DRAWN)]
+    assert len(set(map(len, together))) > 1
+    assert together == [generation.complete(model, [ids], ends, DRAWN)[0].tokens for ids in prompt_ids]
 
 
 def test_a_reply_ends_at_the_end_of_turn_token_and_does_not_show_it(tuned, tokenizer, held_out):

@@ -125,7 +125,7 @@ def decode(
             return
         with torch.inference_mode():
             if len(going_on) < len(rows):
-                cache.batch_select_indices(torch.tensor(going_on, device=device))
+                cache.reorder_cache(torch.tensor(going_on, device=device))  # of layers of any kind
             rows = [rows[index] for index in going_on]
             input_ids = torch.tensor([[tokens[index]] for index in going_on], device=device)
             mask = torch.cat([mask[going_on], torch.ones_like(input_ids)], dim=1)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
 
 from utils.likelihood import takes_positions
 
@@ -80,7 +80,8 @@ def _branches(model: torch.nn.Module, longest: int) -> bool:
         return False
     if getattr(config, "alibi", False) or not takes_positions(model):
         return False
-    return all(isinstance(layer, DynamicLayer) for layer in DynamicCache(config=config).layers)
+    layers = DynamicCache(config=config).layers
+    return all(isinstance(each, DynamicLayer) and not isinstance(each, LinearAttentionLayer) for each in layers)
 
 
 def _score_alone(model: torch.nn.Module, pair: Pair) -> Score:
