@@ -57,6 +57,29 @@ def test_sequences_that_share_a_prefix_see_what_the_mask_lets_them_see(lengths):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("value_dim", [40, 24])
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2)])
+def test_another_scale_odd_heads_and_narrower_values_are_those_of_one_masked_pass(heads, value_dim):
+    """Two sequences with a prefix of three tokens in common, and a filler."""
+    torch.manual_seed(0)
+    positions = torch.tensor([[*range(9), *range(3, 8), *range(2)]])
+    owner = torch.tensor([0] * 3 + [1] * 6 + [2] * 5 + [3] * 2)
+    seen = (owner[:, None] == owner) | ((owner == 0) & (owner[:, None] != 3))
+    module = torch.nn.Module()
+    module.num_key_value_groups, module.is_causal = heads[0] // heads[1], True
+    shapes = [(heads[0], 40), (heads[1], 40), (heads[1], value_dim)]
+    operands = [torch.randn(1, count, 16, size, requires_grad=True) for count, size in shapes]
+    weights = torch.randn(1, 16, heads[0], value_dim)
+
+    def run(attention, **more) -> list[torch.Tensor]:
+        result, _ = attention(module, *operands, seen.tril()[None, None], scaling=0.3, **more)
+        return [result, *torch.autograd.grad((result * weights).sum(), operands)]
+
+    found = run(packed_attention.attend, position_ids=positions)
+    for one, other in zip(found, run(packed_attention.sdpa_attention_forward), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
 def test_padded_batches_and_cached_generation_go_on_as_before():
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
