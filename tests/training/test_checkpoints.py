@@ -32,6 +32,18 @@ def test_a_checkpoint_appears_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-10"]
 
 
+def test_files_are_on_the_disk_before_their_folder_has_its_name(tmp_path, monkeypatch):
+    """What a power cut would show, and SIGKILL can't."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (synced.append(0), rename(self, target))[1])
+    folder = save(tmp_path, 10)
+    published = synced.index(0)
+    assert {path.stat().st_ino for path in [folder, *folder.iterdir()]} == set(synced[:published])
+    assert synced[published + 1 :] == [tmp_path.stat().st_ino]
+
+
 def test_a_save_that_fails_midway_leaves_nothing(tmp_path):
     save(tmp_path, 10)
     with pytest.raises(ZeroDivisionError), checkpoints.staged(tmp_path, 20, RUN) as staging:
