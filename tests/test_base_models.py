@@ -84,6 +84,18 @@ def test_mps_computes_unquantised_and_says_so(no_accelerator, monkeypatch, capsy
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("count", "launched"), [(1, False), (2, False), (2, True)])
+def test_of_two_gpus_one_is_used_without_a_launcher_and_says_so(cuda, monkeypatch, capsys, count, launched):
+    cuda(8, 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    if launched:
+        monkeypatch.setenv("LOCAL_RANK", "1")
+    where = base_models.choose_compute("nf4").device
+    assert where == torch.device("cuda:1" if launched else "cuda")
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("2 GPUs are visible and one is used; `accelerate launch` uses all" in said) is (count == 2 and not launched)
+
+
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused(no_accelerator, device):
     with pytest.raises(UserError) as error:

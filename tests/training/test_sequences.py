@@ -20,7 +20,13 @@ def nll(model, sequences) -> float:
         return token_nll(model, collate(sequences)).sum().item()
 
 
-def test_a_conversation_folds_into_one_sequence_with_the_same_loss(model, tokenizer, conversation):
+def logits(model, row) -> torch.Tensor:
+    """(T, V), of every position."""
+    with torch.no_grad():
+        return model(input_ids=row["input_ids"], position_ids=row["position_ids"], use_cache=False).logits[0]
+
+
+def test_a_conversation_folds_into_one_sequence_with_the_same_logits_and_loss(model, tokenizer, conversation):
     separate = [prompts.encode(record, tokenizer) for record in conversation]
     folded = fold(separate)
     assert len(folded) == 1
@@ -28,14 +34,20 @@ def test_a_conversation_folds_into_one_sequence_with_the_same_loss(model, tokeni
     assert folded[0].supervised_tokens == sum(record.supervised_tokens for record in separate)
     assert len(folded[0].input_ids) < sum(len(record.input_ids) for record in separate)
     assert nll(model, folded) == pytest.approx(sum(nll(model, [record]) for record in separate), rel=1e-5)
+    whole = logits(model, collate(folded))
+    for record in separate:
+        alone = logits(model, collate([record]))[: record.replies[-1][1]]
+        torch.testing.assert_close(whole[: len(alone)], alone, rtol=1e-4, atol=1e-5)
 
 
-def test_packing_changes_no_loss_of_a_token(model, tokenizer, conversation):
+def test_packing_changes_no_logit_and_no_loss_of_a_token(model, tokenizer, conversation):
     separate = [prompts.encode(record, tokenizer) for record in conversation]
     with torch.no_grad():
         packed = token_nll(model, collate(separate))
         alone = torch.cat([token_nll(model, collate([record])) for record in separate])
     torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
+    each = torch.cat([logits(model, collate([record])) for record in separate])
+    torch.testing.assert_close(logits(model, collate(separate)), each, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("row_multiple", [1, 16])
