@@ -89,6 +89,31 @@ def test_pieces_hold_what_one_long_look_would():
     assert select(*messages)[2] == sorted(near)
 
 
+@pytest.mark.parametrize("piece_messages", [30_000, 700, 1])
+def test_of_many_channels_each_gives_what_it_would_alone(monkeypatch, piece_messages):
+    """The same ids stand in all of them, so that a reply would find its message in any."""
+    monkeypatch.setattr(selection, "PIECE_MESSAGES", piece_messages)
+    chance = random.Random(4)
+
+    def message(number, channel):
+        author = 1 if chance.random() < 0.01 else 2
+        reply_to = chance.randrange(number) if number and chance.random() < 0.3 else None
+        return Message(number, channel, 1000 * number, author, "x", chance.choice(["x", "x", ""]), reply_to=reply_to)
+
+    exports = [
+        Export(ChannelInfo(channel), [message(number, channel) for number in range(length)])
+        for channel, length in enumerate([3, 900, 1, 40, 2500, 7, 900], start=500)
+    ]
+
+    def kept(chosen):
+        _, pieces = channels.around(stored.in_memory(chosen), persona_id=1)
+        return [(piece.info.id, [one.id for one in piece.messages], piece.persona_alone) for piece in pieces]
+
+    together = kept(exports)
+    assert together == [piece for export in exports for piece in kept([export])]
+    assert len({channel for channel, *_ in together}) > 2
+
+
 def test_a_long_stretch_ends_where_the_persona_is_silent(monkeypatch):
     monkeypatch.setattr(selection, "PIECE_MESSAGES", 1000)
     found = list(selection.stretches([*range(1000, 3000, 50), *range(3100, 4000, 50)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import duckdb
 
 _COLUMNS = ", ".join(MESSAGE_COLUMNS)
-# `place` counts the messages of a channel that take part, in order.
+# `place` counts the messages that take part, channel by channel, in order.
 _TAKES_PART = "kind NOT IN ('command', 'empty')"
 _KINDS = f"""
     CREATE OR REPLACE TEMP TABLE kinds AS
-    SELECT *, sum({_TAKES_PART}::INTEGER) OVER (PARTITION BY channel_id ORDER BY id ROWS UNBOUNDED PRECEDING) AS place
+    SELECT *, sum({_TAKES_PART}::INTEGER) OVER (ORDER BY channel_id, id ROWS UNBOUNDED PRECEDING) AS place
     FROM (SELECT channel_id, id, author_id, is_system, reply_to, {selection.SQL_KIND} AS kind FROM messages
           WINDOW channel AS (PARTITION BY channel_id ORDER BY id))
 """
@@ -35,6 +35,19 @@ class Channel:
     info: ChannelInfo
     messages: list[Message]
     persona_alone: bool = False  # nobody else wrote in the whole channel, as in a data package
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Stretches of one channel, by the places of their first and last messages. Where the channel begins or ends within
+    one, the places go on in another channel."""
+
+    channel_id: int
+    stretches: list[tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        return sum(last - first + 1 for first, last in self.stretches)
 
 
 def infos(connection: duckdb.DuckDBPyConnection, excluded_ids: Set[int] = frozenset()) -> dict[int, ChannelInfo]:
@@ -76,31 +89,62 @@ def _pieces(connection: duckdb.DuckDBPyConnection, persona_id: int, excluded_ids
         [persona_id],
     ).fetchall()
     known = infos(connection, excluded_ids)
-    alone = connection.execute(
-        "SELECT channel_id FROM kinds GROUP BY channel_id HAVING bool_and(author_id = ?)", [persona_id]
-    ).fetchall()
-    for channel_id, places in groupby(own, key=itemgetter(0)):
-        for piece in selection.pieces(selection.stretches(place for _, place in places)):
-            messages = _messages(connection, persona_id, channel_id, piece)
-            yield Channel(known[channel_id], messages, (channel_id,) in alone)
+    alone = {
+        channel_id
+        for (channel_id,) in connection.execute(
+            "SELECT channel_id FROM kinds GROUP BY channel_id HAVING bool_and(author_id = ?)", [persona_id]
+        ).fetchall()
+    }
+    pieces = (
+        Piece(channel_id, stretches)
+        for channel_id, places in groupby(own, key=itemgetter(0))
+        for stretches in selection.pieces(selection.stretches(place for _, place in places))
+    )
+    for batch in _batches(pieces):
+        for piece, messages in zip(batch, _messages(connection, persona_id, batch), strict=True):
+            yield Channel(known[piece.channel_id], messages, piece.channel_id in alone)
 
 
-def _messages(
-    connection: duckdb.DuckDBPyConnection, persona_id: int, channel_id: int, stretches: list[tuple[int, int]]
-) -> list[Message]:
-    firsts, lasts = zip(*stretches, strict=True)
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """One large piece or many small ones: a query takes some milliseconds, and a data package has hundreds of
+    channels."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if batch and size + piece.size > selection.PIECE_MESSAGES:
+            yield batch
+            batch, size = [], 0
+        batch.append(piece)
+        size += piece.size
+    if batch:
+        yield batch
+
+
+def _messages(connection: duckdb.DuckDBPyConnection, persona_id: int, batch: list[Piece]) -> list[list[Message]]:
+    """The messages of each piece."""
+    stretches = [
+        (number, piece.channel_id, *stretch) for number, piece in enumerate(batch) for stretch in piece.stretches
+    ]
+    numbers, channels, firsts, lasts = zip(*stretches, strict=True)
     rows = connection.execute(
         f"""
-        WITH stretches AS (SELECT unnest($firsts::BIGINT[]) AS first, unnest($lasts::BIGINT[]) AS last),
+        WITH stretches AS (
+            SELECT unnest($numbers::INTEGER[]) AS piece, unnest($channels::UBIGINT[]) AS channel_id,
+                unnest($firsts::BIGINT[]) AS first, unnest($lasts::BIGINT[]) AS last),
         near AS (
-            SELECT id, reply_to, author_id, is_system FROM kinds JOIN stretches ON place BETWEEN first AND last
-            WHERE channel_id = $channel AND {_TAKES_PART}),
+            SELECT piece, kinds.channel_id, id, reply_to, author_id, is_system
+            FROM kinds JOIN stretches ON place BETWEEN first AND last
+            WHERE kinds.channel_id = stretches.channel_id AND {_TAKES_PART}),
         quoted AS (
-            SELECT reply_to AS id FROM near WHERE author_id = $persona AND NOT is_system
-            INTERSECT SELECT id FROM kinds WHERE channel_id = $channel AND {_TAKES_PART})
-        SELECT {_COLUMNS} FROM messages
-        WHERE channel_id = $channel AND id IN (SELECT id FROM near UNION SELECT id FROM quoted) ORDER BY id
+            SELECT piece, near.channel_id, kinds.id
+            FROM near JOIN kinds ON kinds.channel_id = near.channel_id AND kinds.id = near.reply_to
+            WHERE near.author_id = $persona AND NOT near.is_system AND {_TAKES_PART}),
+        wanted AS (SELECT piece, channel_id, id FROM near UNION SELECT * FROM quoted)
+        SELECT {_COLUMNS}, piece FROM messages JOIN wanted USING (channel_id, id) ORDER BY piece, id
         """,
-        {"firsts": firsts, "lasts": lasts, "channel": channel_id, "persona": persona_id},
+        {"numbers": numbers, "channels": channels, "firsts": firsts, "lasts": lasts, "persona": persona_id},
     ).fetchall()
-    return to_messages(rows)
+    by_piece: list[list[tuple]] = [[] for _ in batch]
+    for *columns, piece in rows:
+        by_piece[piece].append(tuple(columns))
+    return [to_messages(each) for each in by_piece]
