@@ -89,10 +89,11 @@ def test_pieces_hold_what_one_long_look_would():
     assert select(*messages)[2] == sorted(near)
 
 
-@pytest.mark.parametrize("piece_messages", [30_000, 700, 1])
-def test_of_many_channels_each_gives_what_it_would_alone(monkeypatch, piece_messages):
+@pytest.mark.parametrize(("batch", "piece"), [(4_000, 30_000), (1_000, 700), (1, 1), (10**6, 1)])
+def test_of_many_channels_each_gives_what_it_would_alone(monkeypatch, batch, piece):
     """The same ids stand in all of them, so that a reply would find its message in any."""
-    monkeypatch.setattr(selection, "PIECE_MESSAGES", piece_messages)
+    monkeypatch.setattr(channels, "BATCH_MESSAGES", batch)
+    monkeypatch.setattr(selection, "PIECE_MESSAGES", piece)
     chance = random.Random(4)
 
     def message(number, channel):

@@ -17,6 +17,7 @@ from utils.chatlogs.storage.selection import Counts
 if TYPE_CHECKING:
     import duckdb
 
+BATCH_MESSAGES = 4_000  # around the persona, that one query asks for; a channel with more has one to itself
 _COLUMNS = ", ".join(MESSAGE_COLUMNS)
 # `place` counts the messages that take part, channel by channel, in order.
 _TAKES_PART = "kind NOT IN ('command', 'empty')"
@@ -111,7 +112,7 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
     batch: list[Piece] = []
     size = 0
     for piece in pieces:
-        if batch and size + piece.size > selection.PIECE_MESSAGES:
+        if batch and size + piece.size > BATCH_MESSAGES:
             yield batch
             batch, size = [], 0
         batch.append(piece)
@@ -144,7 +145,4 @@ def _messages(connection: duckdb.DuckDBPyConnection, persona_id: int, batch: lis
         """,
         {"numbers": numbers, "channels": channels, "firsts": firsts, "lasts": lasts, "persona": persona_id},
     ).fetchall()
-    by_piece: list[list[tuple]] = [[] for _ in batch]
-    for *columns, piece in rows:
-        by_piece[piece].append(tuple(columns))
-    return [to_messages(each) for each in by_piece]
+    return [to_messages(row[:-1] for row in rows) for _, rows in groupby(rows, key=itemgetter(-1))]
