@@ -45,6 +45,8 @@ def connect(path: Path | str, *, read_only: bool = False) -> duckdb.DuckDBPyConn
     except duckdb.Error as error:
         raise _no_store(Path(path), _first_line(error)) from None
     connection.execute("SET preserve_insertion_order = true")
+    # DuckDB's newest way of packing text halves the store, which is a fifth of the exports; it takes 0.1 s in 2.4.
+    connection.execute("SET disabled_compression_methods = 'dict_fsst'")
     return connection
 
 
