@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pairing_channels import QUIET_CONVERSATIONS, quiet_views, read_links, read_parts, views
 
-from utils.chatlogs.pairing import conversations, instructions, scorer
+from utils.chatlogs.pairing import conversations, instructions, scorer, situations
 from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.conversations import PairingSettings
 from utils.chatlogs.pairing.weights import WEIGHTS, Weights
@@ -44,7 +44,7 @@ def design(
     columns = len(SIGNALS)
     split = len(WEIGHTS.reply)
     for indices in by_person(view, links, skipped):
-        for s, replies, owns in scorer.situations(view, indices):
+        for s, replies, owns in situations.in_order(view, indices):
             link = scorer.explicit_link(view, s.reply) or scorer.rank(s, replies, owns, weights)
             scorer.note(s, link)
             parents = links.get(view.messages[s.reply].id)

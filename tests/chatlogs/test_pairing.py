@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from utils.chatlogs.message import Message
-from utils.chatlogs.pairing import own_signals, scorer, signals, word_signals
+from utils.chatlogs.pairing import own_signals, scorer, signals, situations, word_signals
 from utils.chatlogs.pairing.channel_view import ChannelView
 from utils.chatlogs.pairing.message_forms import forms_of
 from utils.chatlogs.pairing.weights import WEIGHTS
@@ -37,7 +37,7 @@ def scene(lines, reply):
     """The persona's message at index `reply`, its earlier ones decided by the weights, and its candidates by kind."""
     view = ChannelView(chat(*lines), 60)
     indices = [i for i, m in enumerate(view.messages) if m.author_id == PERSONA]
-    for situation, replies, owns in scorer.situations(view, indices):
+    for situation, replies, owns in situations.in_order(view, indices):
         if situation.reply == reply:
             return situation, replies, owns
         link = scorer.explicit_link(view, situation.reply) or scorer.rank(situation, replies, owns, WEIGHTS)
