@@ -390,7 +390,7 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
 
 
 def test_every_row_has_what_a_person_watches(flags, tmp_path):
-    train_tinyllama.main(flags(tmp_path / "adapter"))
+    train_tinyllama.main(flags(tmp_path / "adapter", "--max-grad-norm", "0.01"))
     rows = [row for row in rows_of(tmp_path / "adapter") if "loss" in row]
     assert len(rows) == STEPS
     groups = {f"grad_norm/{group}" for group in ("attention", "mlp", "early", "middle")}
@@ -400,9 +400,10 @@ def test_every_row_has_what_a_person_watches(flags, tmp_path):
             "peak_memory_mib",
             *groups,
         }
-        kinds = row["grad_norm/attention"] ** 2 + row["grad_norm/mlp"] ** 2
-        assert kinds == pytest.approx(row["grad_norm/early"] ** 2 + row["grad_norm/middle"] ** 2, rel=1e-4)
-        assert kinds**0.5 == pytest.approx(min(row["grad_norm"], 1.0), rel=1e-3)  # clipped to 1
+        assert row["grad_norm"] > 0.01  # so that clipping had something to do
+        for parts in (("attention", "mlp"), ("early", "middle")):
+            squares = sum(row[f"grad_norm/{group}"] ** 2 for group in parts)
+            assert squares**0.5 == pytest.approx(row["grad_norm"], rel=1e-4)
     updates = [row["adapter_update_norm"] for row in rows]
     assert updates == sorted(updates)
     assert updates[0] < updates[-1]

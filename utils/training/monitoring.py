@@ -23,6 +23,8 @@ from utils.training.memory import peak_memory_mib
 from utils.training.sharding import whole
 from utils.training.trainer import ChatTrainer
 
+THIRDS = ("early", "middle", "late")  # of the model's depth
+
 
 class Metrics(TrainerCallback):
     """Writes every logged metric to `metrics.jsonl`, to W&B where there is a run, and a line to the terminal."""
@@ -52,7 +54,7 @@ class Metrics(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state: TrainerState, control, model=None, **_) -> None:
         if (state.global_step + 1) % args.logging_steps == 0:
-            self.gradient_norms = gradient_norms_by_group(model)
+            self.gradient_norms = gradient_norms_by_group(model, self.chat.last_gradient_norm)
 
     def on_step_end(self, args, state: TrainerState, control, **_) -> None:
         self.training_s += time.perf_counter() - self.step_started_s
@@ -116,8 +118,9 @@ class Metrics(TrainerCallback):
             )
 
 
-def gradient_norms_by_group(model: torch.nn.Module) -> dict[str, float]:
-    """2-norms of the gradient (after clipping) by kind of layer, and by third of the depth."""
+def gradient_norms_by_group(model: torch.nn.Module, norm: float) -> dict[str, float]:
+    """2-norms of the gradient by kind of layer, and by third of the depth: each group's part of `norm`, the whole
+    gradient's before clipping, which made all of it smaller by one factor."""
     squares: dict[str, float] = {}
     layers = 1 + max((_layer(name) for name, _ in model.named_parameters()), default=0)
     for name, parameter in model.named_parameters():
@@ -125,10 +128,11 @@ def gradient_norms_by_group(model: torch.nn.Module) -> dict[str, float]:
             continue
         square = whole(parameter.grad).float().square().sum().item()
         kind = "attention" if "attn" in name else "mlp" if "mlp" in name else "other"
-        third = ("early", "middle", "late")[min(2, 3 * max(_layer(name), 0) // layers)]
+        third = THIRDS[min(2, 3 * max(_layer(name), 0) // layers)]
         for group in (kind, third):
             squares[group] = squares.get(group, 0.0) + square
-    return {f"grad_norm/{group}": math.sqrt(square) for group, square in sorted(squares.items())}
+    whole_square = sum(squares.get(third, 0.0) for third in THIRDS) or 1.0
+    return {f"grad_norm/{group}": norm * math.sqrt(square / whole_square) for group, square in sorted(squares.items())}
 
 
 def adapter_update_norm(model: torch.nn.Module) -> float:

@@ -55,6 +55,7 @@ class ChatTrainer(Trainer):
         self.staging: Path | None = None
         self.skipped_steps = 0  # in a row
         self.last_loss = math.nan
+        self.last_gradient_norm = math.nan  # before clipping
         self.remove_callback(PrinterCallback)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -119,8 +120,9 @@ class ChatTrainer(Trainer):
 
     def _clip_grad_norm(self, model) -> torch.Tensor:
         norm = super()._clip_grad_norm(model)
-        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
-            self._stop(f"the gradient's norm became {float(norm)}")
+        self.last_gradient_norm = float(norm)
+        if self.accelerator.scaler is None and not math.isfinite(self.last_gradient_norm):
+            self._stop(f"the gradient's norm became {self.last_gradient_norm}")
         return norm
 
     def _count_skipped_steps(self) -> None:
