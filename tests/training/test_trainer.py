@@ -109,6 +109,15 @@ def test_validation_leaves_the_model_in_training_mode(build):
     assert chat.model.training
 
 
+@pytest.mark.parametrize("max_steps, last", [(1, 0.5), (3, 1.5), (None, 2.0)])
+def test_the_logged_epoch_counts_passes_over_the_records(build, max_steps, last):
+    chat = build(
+        [SHORT, LONGER, LONG, SHORTEST], max_steps=max_steps, epochs=2, batch_size=2, gradient_accumulation_steps=1
+    )
+    chat.train()
+    assert chat.state.log_history[-1]["epoch"] == last
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_step(build):
     chat = build([SHORT, LONGER], max_steps=4)
     with torch.no_grad():

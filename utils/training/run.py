@@ -53,7 +53,7 @@ def build(
         args=_arguments(run, compute, total_steps=len(plan)),
         plan=plan,
         validation=Step(tuple(data.validation)) if data.validation else None,
-        epochs=run.epochs,
+        epochs=sum(step.replies for step in plan) / Step(tuple(data.train)).replies,
         micro_batch_tokens=fit.micro_batch_tokens,
         fingerprints=fingerprints,
         keep_checkpoints=run.keep_checkpoints,

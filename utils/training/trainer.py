@@ -32,14 +32,15 @@ LOWER_RATE = "lower --learning-rate and start again with --restart (--resume wou
 
 
 class ChatTrainer(Trainer):
-    """transformers' Trainer over planned steps. It sees the plan as one epoch; `epochs` is for the log."""
+    """transformers' Trainer over planned steps. It sees the plan as one epoch; `epochs`, how often it
+    passes over the records, is for the log."""
 
     def __init__(
         self,
         *,
         plan: Sequence[Step],
         validation: Step | None,
-        epochs: int,
+        epochs: float,
         micro_batch_tokens: int,
         fingerprints: dict[str, str],
         keep_checkpoints: int,
