@@ -16,9 +16,10 @@ from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import Person
 from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.speakers import Speakers, clean_name
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.text.names import Pseudonyms
-from utils.chatlogs.turns import TurnWriter, clean_name
+from utils.chatlogs.turns import TurnWriter
 
 ROOT = Path(__file__).parents[2]
 TOKENIZERS = {
@@ -41,13 +42,8 @@ def person(number: int, name: str) -> Person:
 
 def write(asked: str, said: str, quoted: str, name: str, *, pseudonyms: bool) -> records.Record | None:
     people = {1: person(1, "Rohan"), 2: person(2, name), 3: person(3, "mags")}
-    writer = TurnWriter(
-        people,
-        people[1],
-        "You are Rohan.",
-        {7: clean_name(quoted[:20])},
-        pseudonyms=Pseudonyms(people, people[1]) if pseudonyms else None,
-    )
+    invented = Pseudonyms(people, people[1]) if pseudonyms else None
+    writer = TurnWriter(Speakers(people, people[1], {7: clean_name(quoted[:20])}, invented), "You are Rohan.")
 
     def message(number: int, author: int, text: str) -> Message:
         return Message(number, 500, 1_700_000_000_000 + number, author, people[author].name, text)

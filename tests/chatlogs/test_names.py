@@ -8,6 +8,7 @@ from tests.chatlogs.test_turns import DALE, MAGS, ROHAN, WORKSHOP, exchange
 from utils.chatlogs.message import Message
 from utils.chatlogs.people import Person
 from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.speakers import Speakers
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.text.names import EVERYDAY_WORDS, Pseudonyms
 from utils.chatlogs.turns import TurnWriter
@@ -98,12 +99,9 @@ def test_everyday_words_are_lower_case():
 
 def test_no_name_of_others_is_left_in_a_record_even_of_those_excluded(names):
     writer = TurnWriter(
-        PEOPLE,
-        PEOPLE[ROHAN],
+        Speakers(PEOPLE, PEOPLE[ROHAN], {500: "mags and dale"}, names),
         "You are Rohan.",
-        {500: "mags and dale"},
         excluded_ids=frozenset([DALE]),
-        pseudonyms=names,
     )
     history = [((say(1, MAGS, "<@1> hi, <@3> said so"),), (say(2, ROHAN, "mags: Dale said what, <@2>?"),))]
     made = exchange(
@@ -124,7 +122,7 @@ def test_no_name_of_others_is_left_in_a_record_even_of_those_excluded(names):
 
 
 def test_a_threads_title_loses_its_names_too(names):
-    writer = TurnWriter(PEOPLE, PEOPLE[ROHAN], "x", {}, pseudonyms=names)
+    writer = TurnWriter(Speakers(PEOPLE, PEOPLE[ROHAN], {}, names), "x")
     thread = ChannelInfo(500, "for mags and rohan", is_thread=True)
     record = writer.write(exchange([say(1, MAGS, "hi")], [say(2, ROHAN, "ok")]), Channel(thread, [])).record
     assert record.input == f"for {names.name(MAGS).lower()} and rohan"

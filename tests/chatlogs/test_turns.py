@@ -9,6 +9,7 @@ from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.conversations import Exchange
 from utils.chatlogs.people import Person
 from utils.chatlogs.sources.export import ChannelInfo
+from utils.chatlogs.speakers import Speakers
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.turns import TurnWriter
 
@@ -34,7 +35,7 @@ def write(made, info=WORKSHOP, **keys):
         one.author_id: Person(one.author_id, 1, False, Counter([one.author_name]), Counter([one.author_nickname]))
         for one in spoken
     }
-    writer = TurnWriter(people, people[ROHAN], "You are Rohan.", {500: "workshop"}, **keys)
+    writer = TurnWriter(Speakers(people, people[ROHAN], {500: "workshop"}), "You are Rohan.", **keys)
     return writer.write(made, Channel(info, spoken))
 
 

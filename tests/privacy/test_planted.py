@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.privacy import ordinary, planted
-from utils.chatlogs import turns
+from utils.chatlogs import speakers
 from utils.chatlogs.text import cleaning
 from utils.privacy import masking
 
@@ -214,7 +214,7 @@ def test_time_is_linear_in_the_text(piece):
     calls = {
         "clean": lambda text: cleaning.clean(text, nobody, nobody),
         "mask": masking.mask,
-        "clean_name": turns.clean_name,
+        "clean_name": speakers.clean_name,
         "is_only_links": cleaning.is_only_links,
         "split_control_tokens": cleaning.split_control_tokens,
         "remove_invisible": cleaning.remove_invisible,

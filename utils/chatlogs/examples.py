@@ -16,9 +16,9 @@ import msgspec
 from utils.chatlogs.people import Person
 from utils.chatlogs.sources.discord_csv import id_of_name
 from utils.chatlogs.sources.export import is_id
+from utils.chatlogs.speakers import ROLE_NAMES, clean_name
 from utils.chatlogs.storage import store
 from utils.chatlogs.text.names import EVERYDAY_WORDS
-from utils.chatlogs.turns import ROLE_NAMES, clean_name
 from utils.records import Record
 
 if TYPE_CHECKING:

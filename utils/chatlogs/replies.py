@@ -15,12 +15,13 @@ from utils.chatlogs.people import Person, find_person
 from utils.chatlogs.quality import filters
 from utils.chatlogs.reporting.activity import Months, by_month
 from utils.chatlogs.settings import PrepareSettings, default_system_prompt
+from utils.chatlogs.speakers import Speakers, clean_name
 from utils.chatlogs.storage import channels
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.storage.selection import Counts
 from utils.chatlogs.storage.store import FORGOTTEN_AUTHOR
 from utils.chatlogs.text.names import Pseudonyms
-from utils.chatlogs.turns import Reply, TurnWriter, clean_name
+from utils.chatlogs.turns import Reply, TurnWriter
 from utils.console import UserError
 from utils.records import Record
 
@@ -57,22 +58,25 @@ def collect(
     excluded = frozenset(find_person(people, name, "EXCLUDE_AUTHORS").id for name in settings.exclude_authors)
     if persona.id in excluded:
         raise UserError(f"the persona can't be among EXCLUDE_AUTHORS, but {persona.name} is")
-    writer = TurnWriter(
-        people=people,
-        persona=persona,
-        system_prompt=settings.system_prompt or default_system_prompt(clean_name(persona.name)),
+    speakers = Speakers(
+        people,
+        persona,
         channel_names={info.id: clean_name(info.name) for info in channels.infos(connection, excluded).values()},
+        pseudonyms=Pseudonyms(people, persona) if settings.names == "pseudonyms" else None,
+    )
+    writer = TurnWriter(
+        speakers,
+        settings.system_prompt or default_system_prompt(clean_name(persona.name)),
         excluded_ids=excluded | {FORGOTTEN_AUTHOR},
         min_reply_words=settings.min_reply_words,
         max_reply_characters=settings.max_reply_characters,
         min_reactions=settings.min_reactions,
-        pseudonyms=Pseudonyms(people, persona) if settings.names == "pseudonyms" else None,
     )
     counts, pieces = channels.around(connection, persona.id, excluded)
     harvest = Harvest(counts=counts, masked=writer.masked, months=by_month(connection, persona.id))
     _add_conversations(harvest, pieces, writer, settings, alone_is_enough=settings.continuations or bool(examples))
     gone = ready_made.keys_of(people[one] for one in excluded) | ready_made.messages_by(connection, excluded, examples)
-    _add_examples(harvest, examples, gone, writer, settings)
+    _add_examples(harvest, examples, gone, speakers, settings)
     harvest.replies.sort(key=lambda reply: (reply.unix_ms, reply.record.source.output_ids))
     harvest.replies, dropped = filters.choose(harvest.replies, settings)
     harvest.dropped.update(dropped)
@@ -83,7 +87,7 @@ def _add_conversations(
     harvest: Harvest, pieces: Iterable[Channel], writer: TurnWriter, settings: PrepareSettings, *, alone_is_enough: bool
 ) -> None:
     """Pairs the messages of each channel, and writes what pairs."""
-    persona = writer.persona
+    persona = writer.speakers.persona
     pairing = PairingSettings(
         session_gap_minutes=settings.session_gap_minutes,
         burst_gap_seconds=settings.burst_gap_seconds,
@@ -120,13 +124,15 @@ def _add_conversations(
 
 
 def _add_examples(
-    harvest: Harvest, examples: Sequence[Record], gone: Set[int], writer: TurnWriter, settings: PrepareSettings
+    harvest: Harvest, examples: Sequence[Record], gone: Set[int], speakers: Speakers, settings: PrepareSettings
 ) -> None:
     """The ready-made examples, without what the people and messages in `gone` said."""
     allowed = ready_made.without(examples, gone)
     harvest.dropped["excluded_author"] += len(examples) - len(allowed)
     harvest.warnings += dialogues.warnings(examples, settings)
-    replies, dropped, masked = dialogues.write(allowed, clean_name(writer.persona.name), settings, writer.pseudonyms)
+    replies, dropped, masked = dialogues.write(
+        allowed, clean_name(speakers.persona.name), settings, speakers.pseudonyms
+    )
     harvest.replies += replies
     harvest.exchanges += len(examples)
     harvest.dropped.update(dropped)

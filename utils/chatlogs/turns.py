@@ -1,29 +1,24 @@
 """Exchange -> Record: the messages of a turn become its text.
 
-A turn's text depends on its messages (and on who the persona is) alone, so a turn reads the same as a prompt and,
+A turn's text depends on its messages (and on who is who) alone, so a turn reads the same as a prompt and,
 later, in the history: the records of one conversation share their beginnings to the letter.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.conversations import Exchange
-from utils.chatlogs.people import MANY_PEOPLE, Person
+from utils.chatlogs.people import MANY_PEOPLE
+from utils.chatlogs.speakers import Speakers, clean_name
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.text import cleaning
-from utils.chatlogs.text.names import Pseudonyms
 from utils.privacy import masking
 from utils.records import Record, Source
-
-ROLE_NAMES = frozenset(["user", "assistant", "system", "human", "bot", "ai"])  # what a forged line may start with, too
-
-_LABEL = re.compile(r"\s{0,8}([^:：\n]{1,40}?)\s{0,8}[:：]")
 
 
 @dataclass(frozen=True)
@@ -39,28 +34,18 @@ class Reply:
 
 @dataclass
 class TurnWriter:
-    """Writes turns as text, each once. `masked` counts what masking.py replaced in them, by kind; with `pseudonyms`,
-    names.py replaces the names of others.
-    """
+    """Writes turns as text, each once. `masked` counts what masking.py replaced in them, by kind."""
 
-    people: Mapping[int, Person]
-    persona: Person
+    speakers: Speakers
     system_prompt: str
-    channel_names: Mapping[int, str]
     excluded_ids: frozenset[int] = frozenset()
     min_reply_words: int = 1
     max_reply_characters: int = 2000
     min_reactions: int = 0
     masked: Counter[str] = field(default_factory=Counter)
-    pseudonyms: Pseudonyms | None = None
 
     def __post_init__(self) -> None:
-        self._names: dict[int, str] = {}
-        self._speakers = {name.casefold() for person in self.people.values() for name in person.names} | ROLE_NAMES
-        if self.pseudonyms is not None:
-            self._speakers |= {name.casefold() for name in self.pseudonyms.all}
         self._turns: dict[tuple[str, tuple[int, ...]], str] = {}
-        self._called: dict[int, list[str]] = {}
 
     def write(self, exchange: Exchange, channel: Channel) -> Reply | str:
         """The exchange as a record, or the reason why it makes none."""
@@ -78,7 +63,7 @@ class TurnWriter:
         context = tuple(message for message in exchange.context if message.author_id not in self.excluded_ids)
         quoted = self._quote(context)
         if not context and not turns and channel.info.is_thread:
-            quoted = self._without_names(clean_name(channel.info.name))
+            quoted = self.speakers.without_names(clean_name(channel.info.name))
         record = Record(
             instruction=instruction,
             input=quoted,
@@ -105,7 +90,7 @@ class TurnWriter:
             exchange.output[0].unix_ms,
             frozenset(message.id for message in spoken),
             frozenset(message.id for message in context),
-            self._speaker(exchange.instruction[-1]),
+            self.speakers.label(exchange.instruction[-1]),
         )
 
     def _reason_against(self, instruction: str, output: str) -> str:
@@ -154,7 +139,7 @@ class TurnWriter:
         pieces: list[tuple[str, list[str]]] = []
         said: set[tuple[str, str]] = set()
         for message in messages:
-            text, speaker = self._text(message, self.persona.id), self._speaker(message)
+            text, speaker = self._text(message, self.speakers.persona.id), self.speakers.label(message)
             if not text or (speaker, text.casefold()) in said:
                 continue
             said.add((speaker, text.casefold()))
@@ -164,7 +149,7 @@ class TurnWriter:
         if not named:
             return self._finish("\n".join(line for _, lines in pieces for line in lines))
         return "\n".join(
-            f"{speaker}: {line}" if number == 0 else self._unforged(line)
+            f"{speaker}: {line}" if number == 0 else self.speakers.unforged(line)
             for speaker, lines in pieces
             for number, line in enumerate(self._finish("\n".join(lines)).split("\n"))
         )
@@ -174,52 +159,11 @@ class TurnWriter:
         self.masked.update(found)
         return cleaning.split_control_tokens(text).strip()
 
-    def _unforged(self, line: str) -> str:
-        """A line that pretends to be somebody's: quoted, so that it starts with nobody's name."""
-        label = _LABEL.match(line)
-        return f"> {line}" if label and label[1].casefold() in self._speakers else line
-
     def _text(self, message: Message, addressed: int | None) -> str:
-        text = cleaning.clean(message.content, self._name, self._channel_name)
-        if addressed is not None and addressed in self.people:
-            text = cleaning.without_address(text, self._names_of(addressed)) or text
-        return self._without_names(text)
-
-    def _without_names(self, text: str) -> str:
-        return text if self.pseudonyms is None else self.pseudonyms.replace(text)
-
-    def _names_of(self, person_id: int) -> list[str]:
-        """What the person is called, in small letters, the longest first."""
-        if person_id not in self._called:
-            known = {*self.people[person_id].names, self._name(person_id)} - {""}
-            self._called[person_id] = sorted(map(str.lower, known), key=lambda name: (-len(name), name))
-        return self._called[person_id]
-
-    def _speaker(self, message: Message) -> str:
-        if message.is_bot or message.author_name == MANY_PEOPLE:
-            if self.pseudonyms is not None:
-                return self.pseudonyms.name(message.author_id, message.author_nickname or message.author_name)
-            return clean_name(message.author_nickname or message.author_name)
-        return self._name(message.author_id) or clean_name(message.author_name)
-
-    def _name(self, person_id: int) -> str:
-        """The name that people see, or "" for an id that wrote nothing."""
-        if person_id not in self._names:
-            person = self.people.get(person_id)
-            if person is None or self.pseudonyms is None or person_id == self.persona.id:
-                self._names[person_id] = clean_name(person.name) if person else ""
-            else:
-                self._names[person_id] = self.pseudonyms.name(person_id)
-        return self._names[person_id]
-
-    def _channel_name(self, channel_id: int) -> str:
-        return self._without_names(self.channel_names.get(channel_id, ""))
-
-
-def clean_name(name: str) -> str:
-    """A name that fits in one line and can't end its own label."""
-    name = cleaning.remove_invisible(name).replace("\n", " ").replace(":", " ").strip()
-    return cleaning.split_control_tokens(masking.mask(name)[0])
+        text = cleaning.clean(message.content, self.speakers.name, self.speakers.channel_name)
+        if addressed is not None:
+            text = cleaning.without_address(text, self.speakers.all_names(addressed)) or text
+        return self.speakers.without_names(text)
 
 
 def _several(messages: Sequence[Message]) -> bool:
