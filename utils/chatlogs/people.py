@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from utils import console
+from utils.chatlogs.message import Message
 from utils.console import UserError
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ class Person:
     @property
     def names(self) -> list[str]:
         return list(dict.fromkeys([*self.nicknames, *self.account_names]))
+
+
+def person_key(message: Message) -> tuple[int, str]:
+    """An id is a person, whatever the name; deleted accounts and webhooks share an id, so there the name counts too."""
+    if message.is_bot or message.author_name == MANY_PEOPLE:
+        return (message.author_id, message.author_name + "\0" + message.author_nickname)
+    return (message.author_id, "")
 
 
 def list_people(connection: duckdb.DuckDBPyConnection) -> dict[int, Person]:

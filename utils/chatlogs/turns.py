@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.conversations import Exchange
-from utils.chatlogs.people import MANY_PEOPLE
+from utils.chatlogs.people import person_key
 from utils.chatlogs.speakers import Speakers, clean_name
 from utils.chatlogs.storage.channels import Channel
 from utils.chatlogs.text import cleaning
@@ -167,12 +167,4 @@ class TurnWriter:
 
 
 def _several(messages: Sequence[Message]) -> bool:
-    return (
-        len(
-            {
-                (message.author_id, message.author_name == MANY_PEOPLE and message.author_nickname)
-                for message in messages
-            }
-        )
-        > 1
-    )
+    return len(set(map(person_key, messages))) > 1

@@ -1,6 +1,6 @@
 """ChannelView: the facts about one channel that the pairing signals look up.
 
-Every list is parallel to the channel's messages. A person is a small integer; see `person_key` for who counts as one.
+Every list is parallel to the channel's messages. A person is a small integer; see `people.person_key` for who is one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,12 @@ import numpy as np
 
 from utils.chatlogs.message import Message
 from utils.chatlogs.pairing.message_forms import EDGES, forms_of, names_of, words_of
+from utils.chatlogs.people import person_key
 
 NAME_MEMORY_MESSAGES = 500  # a name in plain text means somebody who spoke within this many messages
 COMMON_WORD_SHARE = 0.002  # a nickname that is this common as a word is no name unless it opens the message
 PARTNER_MEMORY_SECONDS = 900  # how long a person is taken to keep talking to the same partner
 BURST_SECONDS = 180  # two messages of one person further apart than this are two bursts
-
-
-def person_key(message: Message) -> tuple[int, str]:
-    """An id is a person, whatever the name; `Deleted User` and webhooks share an id, so there the name counts too."""
-    if message.is_bot or message.author_name == "Deleted User":
-        return (message.author_id, message.author_name + "\0" + message.author_nickname)
-    return (message.author_id, "")
 
 
 def can_be_answered(message: Message) -> bool:
