@@ -1,5 +1,6 @@
 """Which files of a folder are read, and how several of them become channels."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,11 @@ def test_a_single_file_is_read(tmp_path):
     assert len(readers.read_source(path).exports) == 1
 
 
-def test_a_missing_path_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"there is no file or folder at .*; set SOURCE, or pass --source"):
-        readers.read_source(tmp_path / "nowhere")
+def test_a_missing_path_and_a_pipe_are_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("nowhere", "pipe"):
+        with pytest.raises(UserError, match=rf"there is no file or folder at .*{name}; set SOURCE, or pass --source"):
+            readers.read_source(tmp_path / name)
 
 
 def test_an_empty_folder_says_how_to_export_and_how_to_try(tmp_path, monkeypatch):

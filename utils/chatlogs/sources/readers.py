@@ -123,7 +123,7 @@ def _find(paths: Sequence[Path], reading: Reading) -> list[SourceFile]:
     """Every file under the paths, an archive's members in its place."""
     found: dict[Path, SourceFile] = {}
     for path in paths:
-        if not path.exists() and path != Path("data/raw"):
+        if not (path.is_file() or path.is_dir()) and path != Path("data/raw"):
             raise UserError(f"there is no file or folder at {path}; set SOURCE, or pass --source, to your exports")
         for file in source_files.find(path):
             for one in _unpacked(file, reading):
