@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from utils.chatlogs.quality.split import Split
-from utils.chatlogs.reporting import charts
+from utils.chatlogs.reporting import charts, samples
 from utils.chatlogs.reporting.activity import FIRST_DATE_MS, Months, months_between
 from utils.chatlogs.reporting.report import REASONS
-from utils.chatlogs.turns import Reply
-from utils.records import Record
 
 STYLE = Path(__file__).with_suffix(".css")
 CHARACTERS_A_TOKEN = 3.7  # of chat under TinyLlama's and SmolLM2's tokenizers: 3.66 to 3.96, counted on two servers
 LENGTH_BINS_TOKENS = (1, 3, 5, 9, 17, 33, 65, 129, 257)  # where each bin starts
 PARTNERS_SHOWN = 12
-SAMPLES = 12
 SET_COLOURS = {name: f"var(--{name})" for name in ("train", "validation", "test")}
 
 _shown = html.escape
@@ -42,7 +39,7 @@ def render(report: Mapping[str, Any], months: Months, split: Split) -> bytes:
         _card("Sets over time", _sets(split), wide=True),
         _card("Masked", _masked(report["masked"])),
         _card("Settings", _settings(report["settings"])),
-        _card("Sample records", _samples(split, name), wide=True),
+        _card("Sample records", samples.render(split.train, name), wide=True),
         "</div>",
     ]
     head = (
@@ -180,43 +177,3 @@ def _masked(masked: Mapping[str, int]) -> str:
 def _settings(settings: Mapping[str, Any]) -> str:
     lines = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
     return f"<details><summary>as they were resolved</summary><code>{_shown(lines)}</code></details>"
-
-
-# Samples -------------------------------------------------------------------------------------------------------------
-
-
-def _samples(split: Split, name: str) -> str:
-    train = split.train
-    chosen = sorted({(2 * number + 1) * len(train) // (2 * SAMPLES) for number in range(SAMPLES)})
-    note = (
-        '<p class="soft">Of the training set, spread over the time. The framed text is what the model learns to write;'
-        " it reads the rest.</p>"
-    )
-    system = f"<details><summary>system prompt of all</summary><code>{_shown(train[0].record.system)}</code></details>"
-    return f'{note}{system}<div class="samples">{"".join(_sample(train[index], name) for index in chosen)}</div>'
-
-
-def _sample(reply: Reply, name: str) -> str:
-    record = reply.record
-    partner = reply.partner or "other"
-    when = _shown(record.source.timestamp[:16].replace("T", " "))
-    head = f"<span>{when}</span><span>confidence {record.source.confidence:.2f}</span>"
-    return (
-        f'<article class="sample"><header>{head}</header>{_history(record, name)}'
-        + (_turn("quoted", record.input, "context") if record.input else "")
-        + _turn(partner, record.instruction, "")
-        + _turn(name, record.output, "own supervised")
-        + "</article>"
-    )
-
-
-def _history(record: Record, name: str) -> str:
-    if not record.history:
-        return ""
-    turns: Sequence[tuple[str, str]] = record.history
-    inside = "".join(_turn("others", asked, "earlier") + _turn(name, said, "own earlier") for asked, said in turns)
-    return f"<details><summary>{len(turns)} earlier turn{'s' * (len(turns) > 1)}</summary>{inside}</details>"
-
-
-def _turn(who: str, text: str, kind: str) -> str:
-    return f'<div class="turn {kind}"><span class="who">{_shown(who)}</span>{_shown(text)}</div>'
