@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         from utils.evaluation import chat, web
 
         tested = subjects.load(wanted.adapter, wanted.base_model, wanted.quantization, wanted.device)
+        wanted = scope.within_positions(wanted, tested.model)
         (chat if wanted.chat else web).run(tested, wanted)
         return
 
@@ -80,6 +81,7 @@ def evaluate(wanted: EvaluationSettings) -> Evaluation:
     training = scope.training_replies(wanted)
     planted = canaries.read(wanted.canaries) if wanted.canaries else ()
     tested = subjects.load(wanted.adapter, wanted.base_model, wanted.quantization, wanted.device)
+    wanted = scope.within_positions(wanted, tested.model)
 
     # Does it answer, and how likely does it find the true replies? Each model does the same.
     sample = scope.spread(held_out, wanted.records, wanted.seed)

@@ -126,8 +126,10 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
 
     Raises UserError when the hub or the folder does not hold a causal language model in safetensors.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
+
+    from utils import quantization
 
     if not console.err.is_terminal:
         logging.disable_progress_bar()
@@ -136,7 +138,7 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
         return AutoModelForCausalLM.from_pretrained(
             base.path,
             dtype=compute.dtype,
-            quantization_config=_quantization_config(compute),
+            quantization_config=packed,
             device_map={"": compute.device},
             local_files_only=base.offline,
             attn_implementation=attention,
@@ -145,13 +147,17 @@ def load_model(base: BaseModel, compute: Compute) -> PreTrainedModel:
         )
 
     with _one_line_errors(base):
+        packed = None
+        if compute.quantization != "none":
+            config = AutoConfig.from_pretrained(base.path, local_files_only=base.offline, trust_remote_code=False)
+            packed = quantization.settings(compute.quantization, compute.dtype, config)
         try:
             model = load("sdpa")
         except ValueError:  # Gemma 2 and others have no such form
             model = load("eager")
     model.config.use_cache = False
     if compute.quantization == "nf4" and compute.device.type == "cpu":
-        _keep_weights_unpacked(model)
+        quantization.keep_unpacked(model)
     return model
 
 
@@ -179,31 +185,6 @@ def _local_folder(base: BaseModel) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     return Path(str(try_to_load_from_cache(base.path, "config.json"))).parent
-
-
-def _quantization_config(compute: Compute) -> object | None:
-    if compute.quantization == "none":
-        return None
-    from transformers import BitsAndBytesConfig
-
-    if compute.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute.dtype,
-    )
-
-
-def _keep_weights_unpacked(model: PreTrainedModel) -> None:
-    """On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first forward in eval mode, for a bfloat16
-    kernel without a backward: logits change, and training that goes on afterwards gets wrong gradients in silence."""
-    from bitsandbytes.nn import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 @contextlib.contextmanager

@@ -34,8 +34,19 @@ def shares_prefixes(model: PreTrainedModel) -> bool:
 
 def takes_positions(model: PreTrainedModel) -> bool:
     """Whether the model lets its caller say where in a sequence a token stands. Some swallow `position_ids` unread."""
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "position_ids" in inspect.signature(type(bare).forward).parameters
+    return _reads(model, "position_ids")
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """How many tokens a sequence may have, as the model's configuration says; None where it says nothing."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit if limit and limit > 0 else None  # XLNet says -1
+
+
+def _reads(model: torch.nn.Module, argument: str) -> bool:
+    bare = getattr(model, "module", model)  # out of what distributes it,
+    bare = bare.get_base_model() if hasattr(bare, "get_base_model") else bare  # and out of its adapter
+    return argument in inspect.signature(type(bare).forward).parameters
 
 
 def prefix_tokens(sequences: Sequence[Encoded]) -> int:
@@ -105,5 +116,8 @@ def token_nll(model: torch.nn.Module, row: dict[str, torch.Tensor]) -> torch.Ten
         attention_mask=row.get("attention_mask"),
         logits_to_keep=row["scored"],
         use_cache=False,
-    ).logits[0, : len(row["targets"])]  # (S, V)
+    ).logits[0]
+    if not _reads(model, "logits_to_keep"):  # the head ran on all positions
+        logits = logits[row["scored"]]
+    logits = logits[: len(row["targets"])]  # (S, V)
     return functional.cross_entropy(logits.float(), row["targets"], reduction="none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 
 import pytest
@@ -79,6 +80,7 @@ def test_a_sound_model_answers_alike_in_any_batch(model, tokenizer, conversation
 def test_padding_that_the_mask_does_not_hide_is_found(model, tokenizer, conversation, held_out, monkeypatch):
     forward = type(model).forward
 
+    @functools.wraps(forward)
     def careless(self, *args, **kwargs):
         return forward(self, *args, **{**kwargs, "attention_mask": torch.ones_like(kwargs["attention_mask"])})
 

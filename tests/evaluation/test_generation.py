@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel, Compute
-from utils.evaluation import generation
+from utils.evaluation import cached, generation
 from utils.evaluation.settings import EvaluationSettings
 from utils.records import Record
 from utils.saved_models import adapters
@@ -79,6 +80,7 @@ def test_long_prompts_share_a_batch_with_fewer_others(tuned, tokenizer, asked, m
 def test_positions_count_from_a_prompts_own_first_token(model, tokenizer, asked, monkeypatch):
     forward = type(model).forward
 
+    @functools.wraps(forward)
     def listen(self, *args, **kwargs):
         for mask, positions in zip(kwargs["attention_mask"], kwargs["position_ids"], strict=True):
             seen = int(mask.sum())
@@ -88,8 +90,9 @@ def test_positions_count_from_a_prompts_own_first_token(model, tokenizer, asked,
         return forward(self, *args, **kwargs)
 
     calls: list[int] = []
+    assert cached.goes_on(model.eval(), [1, 2, 3])
     monkeypatch.setattr(type(model), "forward", listen)
-    generation.answer_all(model.eval(), tokenizer, asked, GREEDY)
+    generation.answer_all(model, tokenizer, asked, GREEDY)
     assert calls[0] == len(asked)
 
 
@@ -97,6 +100,7 @@ def test_prompts_that_have_ended_leave_the_batch(model, tokenizer, asked, monkey
     """Every third token ends a reply here."""
     forward = type(model).forward
 
+    @functools.wraps(forward)
     def listen(self, *args, **kwargs):
         sizes.append(len(kwargs["input_ids"]))
         return forward(self, *args, **kwargs)

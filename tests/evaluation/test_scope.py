@@ -90,3 +90,17 @@ def test_quick_is_less_of_everything_and_never_more():
         records=3, prompts=1, candidates=2, max_length_tokens=64, max_new_tokens=8, training_records=0
     )
     assert shortened(few) == few
+
+
+@pytest.mark.parametrize(
+    ("positions", "tokens"), [(None, 512), (4096, 512), (1024, 512), (512, 256), (100, 36), (90, None)]
+)
+def test_prompts_leave_room_for_a_reply_among_the_models_positions(positions, tokens, monkeypatch, capsys):
+    monkeypatch.setattr(scope, "position_limit", lambda model: positions)
+    wanted = EvaluationSettings(max_new_tokens=64)
+    if tokens is None:
+        with pytest.raises(UserError, match="lower --max-new-tokens"):
+            scope.within_positions(wanted, None)
+        return
+    assert scope.within_positions(wanted, None).max_length_tokens == tokens
+    assert ("prompts are shortened" in capsys.readouterr().err) is (tokens < 512)

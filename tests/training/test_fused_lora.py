@@ -103,3 +103,15 @@ def test_what_was_dropped_forward_gets_no_gradient(adapted):
     keep = fused_lora._keep_bits(fused_lora._draw_bytes(x), 128, 4) != 0
     through = (layer.lora_B["default"].weight.sum(0) @ layer.lora_A["default"].weight) * layer.scaling["default"] * 2
     torch.testing.assert_close(x.grad, keep * through, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_may_change_in_place_what_a_layer_returns(adapted):
+    layer = next(each for each in adapted().modules() if hasattr(each, "lora_A"))
+    fused = copy.deepcopy(layer)
+    fused_lora.fuse(fused, dropout=0.0)
+    found = []
+    for each in (fused, layer):
+        x = torch.ones(2, 3, each.get_base_layer().in_features)
+        each(x).clamp_(-0.1, 0.1).square().sum().backward()
+        found.append(each.lora_B["default"].weight.grad)
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)

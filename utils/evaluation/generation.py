@@ -18,8 +18,10 @@ from tokenizers.decoders import DecodeStream
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from utils import console, prompts
+from utils.evaluation import cached
 from utils.evaluation.results import Reply
 from utils.evaluation.settings import EvaluationSettings
+from utils.likelihood import takes_positions
 from utils.records import Record
 
 BATCH_TOKENS = 4096  # of prompts with their padding
@@ -98,7 +100,7 @@ def decode(
 
     Prompts are padded on the left; positions count from a prompt's own first token and the mask hides the padding.
     Prompts that have ended leave the batch. Nothing is held across a `yield` but the cache, so a caller may stop at any
-    step.
+    step. A model that can't go on from a cache gets everything again in each step.
     """
     longest = max(map(len, prompt_ids))
     device = model.device
@@ -107,7 +109,8 @@ def decode(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     generators = [torch.Generator().manual_seed(_seed(ids, settings.seed)) for ids in prompt_ids]
     rows = list(range(len(prompt_ids)))
-    cache = DynamicCache(config=model.config)
+    caches = cached.goes_on(model, prompt_ids[0])
+    cache = DynamicCache(config=model.config) if caches else None
     for _ in range(settings.max_new_tokens):
         with torch.inference_mode():
             logits = model(
@@ -115,7 +118,7 @@ def decode(
                 attention_mask=mask,
                 position_ids=positions,
                 past_key_values=cache,
-                use_cache=True,
+                use_cache=caches,
                 logits_to_keep=1,
             ).logits[:, -1]  # (B, V)
             tokens, margins = _choose(logits.float(), [generators[row] for row in rows], settings)
@@ -124,18 +127,22 @@ def decode(
         if not going_on:
             return
         with torch.inference_mode():
-            if len(going_on) < len(rows):
+            if caches and len(going_on) < len(rows):
                 cache.reorder_cache(torch.tensor(going_on, device=device))  # of layers of any kind
             rows = [rows[index] for index in going_on]
-            input_ids = torch.tensor([[tokens[index]] for index in going_on], device=device)
-            mask = torch.cat([mask[going_on], torch.ones_like(input_ids)], dim=1)
-            positions = mask.sum(1, keepdim=True) - 1
+            chosen = torch.tensor([[tokens[index]] for index in going_on], device=device)
+            mask = torch.cat([mask[going_on], torch.ones_like(chosen)], dim=1)
+            input_ids = chosen if caches else torch.cat([input_ids[going_on], chosen], dim=1)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
 
 
 def complete(
     model: PreTrainedModel, prompt_ids: Sequence[Sequence[int]], ends: set[int], settings: EvaluationSettings
 ) -> list[Completion]:
-    """Runs one batch to its end."""
+    """Runs one batch to its end; of prompts of several lengths, one after the other where padding would count as a part
+    of them."""
+    if len(set(map(len, prompt_ids))) > 1 and not takes_positions(model):
+        return [complete(model, [ids], ends, settings)[0] for ids in prompt_ids]
     completions = [Completion() for _ in prompt_ids]
     started_s = time.perf_counter()
     for drawn in decode(model, prompt_ids, ends, settings):

@@ -6,16 +6,22 @@ import hashlib
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils import records
+from utils import console, records
 from utils.console import UserError
 from utils.evaluation.settings import EvaluationSettings
+from utils.likelihood import position_limit
 from utils.records import Record
 from utils.saved_models import manifests
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 STYLE_MESSAGES = 50  # fewer say nothing about how somebody writes
+SHORTEST_PROMPT = 32  # tokens
 ELSEWHERE = Path("models/evaluations")  # for the findings about a model that is no folder
 
 
@@ -25,6 +31,23 @@ class TrainingReplies:
 
     records: tuple[Record, ...]
     unchecked: tuple[str, ...]
+
+
+def within_positions(settings: EvaluationSettings, model: PreTrainedModel) -> EvaluationSettings:
+    """The same evaluation with prompts that leave room for a reply among the model's positions, be it one that the
+    model writes or one of another conversation.
+
+    Raises UserError when there are too few positions for a prompt.
+    """
+    limit = position_limit(model)
+    if limit is None:
+        return settings
+    room = min(settings.max_length_tokens, limit // 2, limit - settings.max_new_tokens)
+    if room < SHORTEST_PROMPT:
+        raise UserError(f"the model has positions for {limit} tokens: too few; lower --max-new-tokens")
+    if room < settings.max_length_tokens:
+        console.warn(f"the model has positions for {limit} tokens: prompts are shortened to {room}")
+    return replace(settings, max_length_tokens=room)
 
 
 def output_folder(settings: EvaluationSettings) -> Path:

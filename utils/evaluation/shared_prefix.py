@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from utils.likelihood import takes_positions
 
@@ -70,9 +70,9 @@ def score_pairs(
 def _branches(model: torch.nn.Module, longest: int) -> bool:
     """Whether pairs of up to `longest` tokens can share their contexts.
 
-    Not where a layer keeps a state that runs on, as linear attention does; not where nobody can say where a branch's
-    tokens stand; not where the attention window is shorter, since a branch would see more of its prefix than the model
-    can; and not under eager attention, which adds a mask instead of obeying it.
+    Not where a layer keeps more than keys and values, such as the state of linear attention, which runs on; not where
+    nobody can say where a branch's tokens stand; not where the attention window is shorter, since a branch would see
+    more of its prefix than the model can; and not under eager attention, which adds a mask instead of obeying it.
     """
     config = model.config
     window = getattr(config, "sliding_window", None)
@@ -81,13 +81,13 @@ def _branches(model: torch.nn.Module, longest: int) -> bool:
     if getattr(config, "alibi", False) or not takes_positions(model):
         return False
     layers = DynamicCache(config=config).layers
-    return all(isinstance(each, DynamicLayer) and not isinstance(each, LinearAttentionLayer) for each in layers)
+    return all(type(each) in (DynamicLayer, DynamicSlidingWindowLayer) for each in layers)
 
 
 def _score_alone(model: torch.nn.Module, pair: Pair) -> Score:
     ids = torch.tensor([pair.context + pair.reply[:-1]], device=_device(model))
     with torch.inference_mode():
-        kept = model(input_ids=ids, use_cache=False, logits_to_keep=len(pair.reply)).logits[0]
+        kept = model(input_ids=ids, use_cache=False, logits_to_keep=len(pair.reply)).logits[0, -len(pair.reply) :]
     return _scores(kept, [pair])[0]
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from utils.base_models import BaseModel
 from utils.console import UserError
-from utils.saved_models import lora_settings, model_files
+from utils.saved_models import lora_settings, lora_targets, model_files
 from utils.saved_models.lora_settings import LoraSettings
 
 _PARTS = {"lora_A.weight", "lora_B.weight"}
@@ -37,7 +37,7 @@ def check_fit(
     path: Path, lora: LoraSettings, modules: Sequence[str], base: BaseModel, *, every_layer: bool
 ) -> tuple[str, ...]:
     """Compares names and shapes with those that the settings make on the fetched base. `every_layer` says that every
-    linear layer but the head must be there, which is what the train scripts leave. Returns what could not be checked.
+    layer of `lora_targets` must be there, which is what the train scripts leave. Returns what could not be checked.
 
     Raises UserError for a tensor too many, missing or misshapen.
     """
@@ -45,7 +45,7 @@ def check_fit(
     skeleton = model_files.skeleton(base)
     layers = getattr(skeleton.config, "num_hidden_layers", 0)
     if every_layer:
-        lora = msgspec.structs.replace(lora, target_modules="all-linear")
+        lora = msgspec.structs.replace(lora, target_modules=lora_targets.choose(skeleton))
     try:
         wanted = lora_settings.weight_shapes(lora, modules, skeleton)
     except UserError as error:

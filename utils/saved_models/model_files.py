@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from utils.console import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_LAYERS = re.compile(r"(?<!per_)layers?$")  # what counts layers; sizes "per layer" do not
 LARGEST = 65_504.0  # float16's largest finite number; trained weights are far below it
 
 _FROM_THE_HUB = (
@@ -110,7 +112,7 @@ def check_model(base: BaseModel) -> dict[str, TensorHeader]:
             found[name] = header
     sections = [config, *(value for value in config.values() if isinstance(value, dict))]
     for key, value in (item for section in sections for item in section.items()):
-        if "layer" in key and isinstance(value, int) and value > len(found):
+        if _LAYERS.search(key) and isinstance(value, int) and value > len(found):
             raise UserError(f"{folder / 'config.json'} has {key} {value}, but the weights hold {len(found)} tensors")
     return found
 

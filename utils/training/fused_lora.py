@@ -69,7 +69,8 @@ class _LoraLinear(torch.autograd.Function):
         y.addmm_(reduced, lora_b.to(x.dtype).t(), alpha=scale)
         ctx.save_for_backward(rows, lora_a, lora_b, draws, reduced)
         ctx.threshold, ctx.base, ctx.scale = threshold, base, scale
-        return y.view(*x.shape[:-1], -1)
+        # autograd lets nobody change a view of a custom function in place, as Gemma 3n does with what it gets here
+        return torch.ops.aten._unsafe_view(y, [*x.shape[:-1], y.shape[-1]])
 
     @staticmethod
     def backward(ctx: Any, grad_y):

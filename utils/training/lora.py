@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from utils import base_models
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
+from utils.saved_models import lora_targets
 from utils.training import fused_lora, fused_norm, packed_attention
 from utils.training.settings import TrainingSettings
 
@@ -27,7 +28,7 @@ def load(base: BaseModel, compute: Compute, settings: TrainingSettings) -> PeftM
 
 
 def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel | PreTrainedModel:
-    """Freezes the base and adds LoRA to every linear layer but the head, with weights in float32: in float16 the
+    """Freezes the base and adds LoRA to the linear layers (`lora_targets`), with weights in float32: in float16 the
     gradient scaler could not unscale their gradients. With `method="full"` the model itself, every weight trainable.
 
     Raises UserError when every weight of a quantised model is to be trained, or when peft refuses the model.
@@ -40,22 +41,23 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
             raise UserError("--method full trains every weight, and quantised ones can't be: add --quantization none")
         return model.to(torch.float32).requires_grad_(True)
     model.requires_grad_(False)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear",
-        bias="none",
-        use_rslora=settings.method == "rslora",
-        use_dora=settings.method == "dora",
-    )
     try:
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+            target_modules=lora_targets.choose(model),
+            bias="none",
+            use_rslora=settings.method == "rslora",
+            use_dora=settings.method == "dora",
+        )
         adapted = get_peft_model(model, config)
-    except ValueError as error:  # about experts and dropout, or Mamba's layers
-        reason = " ".join(str(error).split())[:160]
-        way_on = "--lora-dropout 0" if "lora_dropout" in reason else "--method full --quantization none"
-        raise UserError(f"peft puts no such LoRA on {type(model).__name__} ({reason}); try {way_on}") from error
+    except ValueError as error:  # no layer is left, or one is of a kind that peft doesn't know
+        raise UserError(
+            f"peft puts no LoRA on {type(model).__name__} ({' '.join(str(error).split())[:160]}); try --method full"
+            " --quantization none, or another base model"
+        ) from error
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

@@ -25,8 +25,9 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def use(model: PreTrainedModel) -> None:
-    """Lets the model attend sequence by sequence, where all of its layers attend to all that came before."""
-    if not shares_prefixes(model):
+    """Lets the model attend sequence by sequence, where all of its layers attend to all that came before by
+    scaled_dot_product_attention; one without it may add to the sums what this would leave out."""
+    if model.config._attn_implementation != "sdpa" or not shares_prefixes(model):
         return
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -47,10 +48,10 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Query (1, H, T, D), key and value (1, K, T, D), where H is a multiple of K; positions (1, T) restart with each
     sequence, at p where it shares the row's first p tokens (see `likelihood.collate`). Returns (1, T, H, D). Anything
-    but such a row, and dropout, goes to transformers' own function with its mask.
+    but such a row, dropout, and layers that see what follows go to transformers' own function with its mask.
     """
     one_row = position_ids is not None and query.shape[0] == 1 and query.shape[2:] == key.shape[2:] == value.shape[2:]
-    if not one_row or dropout:
+    if not one_row or dropout or not getattr(module, "is_causal", True):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from utils import console
 from utils.base_models import Compute
 from utils.console import UserError
-from utils.likelihood import collate, shares_prefixes, token_nll
+from utils.likelihood import collate, position_limit, shares_prefixes, takes_positions, token_nll
 from utils.prompts import Encoded
 from utils.training import monitoring
 from utils.training.checkpoints import Checkpoint
 from utils.training.data import EncodedData
-from utils.training.isolation import keeps_sequences_apart
+from utils.training.isolation import keeps_sequences_apart, looks_ahead
 from utils.training.memory import out_of_memory, peak_memory_mib
 from utils.training.sequences import ONE_SEQUENCE, SHAPES, pack, plan_run, row_tokens
 from utils.training.settings import TrainingSettings
@@ -53,7 +53,8 @@ def measure(
     No weight, gradient or random state is left changed. A resumed run, or one with `micro_batch_tokens` set, measures
     that size alone. Where even the smallest runs out of memory, activations are recomputed.
 
-    Raises UserError when the longest sequence does not fit even so.
+    Raises UserError when the longest sequence does not fit even so, when the model has fewer positions than that, or
+    when it is no causal one.
     """
     plan = plan_run(
         data.train, effective_batch=run.effective_batch, epochs=run.epochs, max_steps=run.max_steps, seed=run.seed
@@ -62,6 +63,7 @@ def measure(
     fixed = start.micro_batch_tokens if start else run.micro_batch_tokens
     sizes = [fixed] if fixed else _sizes(run, max(step.tokens for step in plan))
     longest = max(data.train, key=lambda sequence: len(sequence.input_ids))
+    _refuse_what_cannot_learn(model, data, longest.input_ids, compute)
     if not keeps_sequences_apart(model, longest.input_ids, compute):
         console.warn("this model would see from one sequence of a micro-batch into the next: each gets one to itself")
         sizes = [ONE_SEQUENCE]
@@ -110,6 +112,25 @@ def show(fit: Fit, data: EncodedData, compute: Compute) -> None:
         f" {fit.tokens_per_s:,.0f} tokens/s, peak memory {fit.peak_memory_mib:,.0f} MiB, about"
         f" {monitoring.duration(fit.seconds)} without evaluations"
     )
+
+
+def _refuse_what_cannot_learn(
+    model: PreTrainedModel, data: EncodedData, longest: tuple[int, ...], compute: Compute
+) -> None:
+    limit = position_limit(model)
+    if limit and not takes_positions(model):  # what fills a row up counts on from its sequence
+        limit -= limit % SHAPES["row_multiple"]
+    tokens = max(len(sequence.input_ids) for sequence in (*data.train, *data.validation))
+    if limit and tokens > limit:
+        raise UserError(
+            f"records have up to {tokens:,} tokens, and the base model has positions for {limit:,}; add"
+            f" --max-length-tokens {limit}"
+        )
+    if looks_ahead(model, longest, compute):
+        raise UserError(
+            "in this base model a token sees those that follow, as in an encoder, so it can't learn to write; use a"
+            ' causal language model (one of BERT\'s kind becomes one by "is_decoder": true in its config.json)'
+        )
 
 
 def _in_words(micro_batch_tokens: int) -> str:
