@@ -15,7 +15,7 @@ from safetensors.torch import load, save_file
 from utils import base_models, console, prompts
 from utils.base_models import BaseModel, Compute
 from utils.console import UserError
-from utils.saved_models import adapters, manifests, template_trial
+from utils.saved_models import adapters, manifests, model_files, template_trial
 
 CPU = Compute(torch.device("cpu"), torch.float32, "none")
 WEIGHTS, CONFIG, MANIFEST = "adapter_model.safetensors", "adapter_config.json", "training.json"
@@ -729,3 +729,17 @@ def test_names_in_an_adapter_can_not_steer_the_terminal(adapter_folder, capsys):
     message = capsys.readouterr().err
     assert "owned" in message
     assert message.strip().isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "refused"),
+    [("num_hidden_layers", True), ("n_layer", True), ("vocab_size_per_layer_input", False), ("layer_size", False)],
+)
+def test_more_layers_than_weights_are_refused_and_sizes_are_no_layers(tiny_base, tmp_path, key, refused):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    edit_json(folder / "config.json", **{key: 262_144})
+    if not refused:
+        model_files.check_model(at(folder))
+        return
+    with pytest.raises(UserError, match=f"has {key} 262144, but the weights hold 21 tensors"):
+        model_files.check_model(at(folder))
