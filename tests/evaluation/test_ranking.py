@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.evaluation.contexts import conversation_names, derangement
+from utils.evaluation.contexts import conversation_names, derangements
 from utils.evaluation.ranking import chance_hits_at_1, chance_mrr, normalised, rank, similar_replies
 from utils.records import Record, Source
 
@@ -75,24 +75,29 @@ def test_the_seed_draws_among_equals():
     assert all(len(set(each)) == 9 for each in drawn[0])
 
 
-@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=12), seed=st.integers(0, 5))
-def test_wrong_contexts_come_from_other_conversations_each_once(sizes, seed):
+@given(sizes=st.lists(st.integers(1, 6), min_size=2, max_size=12), count=st.integers(1, 5), seed=st.integers(0, 5))
+def test_wrong_contexts_come_from_other_conversations_each_once(sizes, count, seed):
     conversations = [f"c/{number}" for number, size in enumerate(sizes) for _ in range(size)]
-    partners = derangement(conversations, seed)
-    assert all(conversations[partner] != conversations[index] for index, partner in enumerate(partners))
-    if max(sizes) * 2 <= sum(sizes):
-        assert sorted(partners) == list(range(len(conversations)))
-    else:  # the others' contexts can't go round
-        assert max(collections.Counter(partners).values()) <= max(sizes)
+    partners = derangements(conversations, count, seed)
+    spare = len(conversations) - 2 * max(sizes)
+    for index, borrowed in enumerate(partners):
+        assert all(conversations[partner] != conversations[index] for partner in borrowed)
+        assert len(set(borrowed)) == len(borrowed) == min(count, max(spare, 0) + 1)
+    for turn in zip(*partners, strict=True):
+        if spare >= 0:
+            assert sorted(turn) == list(range(len(conversations)))
+        else:  # the others' contexts can't go round
+            assert max(collections.Counter(turn).values()) <= max(sizes)
 
 
 def test_the_seed_draws_the_wrong_contexts():
     conversations = [f"c/{index // 2}" for index in range(20)]
-    assert derangement(conversations, 0) == derangement(conversations, 0) != derangement(conversations, 1)
+    drawn = [derangements(conversations, 3, seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_one_conversation_has_no_wrong_context():
-    assert derangement(["a", "a"], 0) == [None, None]
+    assert derangements(["a", "a"], 3, 0) == [(), ()]
 
 
 def test_a_record_without_a_source_is_a_conversation_of_its_own():

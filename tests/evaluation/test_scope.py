@@ -87,7 +87,13 @@ def test_quick_is_less_of_everything_and_never_more():
     quick = shortened(EvaluationSettings())
     assert (quick.records, quick.training_records) == (30, 0) and quick.prompts < EvaluationSettings().prompts
     few = EvaluationSettings(
-        records=3, prompts=1, candidates=2, max_length_tokens=64, max_new_tokens=8, training_records=0
+        records=3,
+        prompts=1,
+        candidates=2,
+        wrong_contexts=1,
+        max_length_tokens=64,
+        max_new_tokens=8,
+        training_records=0,
     )
     assert shortened(few) == few
 

@@ -145,20 +145,21 @@ def test_what_a_reply_is_scored_with(held, records, tokenizer):
         assert reply.characters == len(record.output)
         assert "You are Rohan." in tokenizer.decode(reply.empty_context)
         assert record.instruction not in tokenizer.decode(reply.empty_context)
-    assert [reply.wrong_context in {each.context for each in held[:3]} for reply in held] == [False, False, False, True]
+    (wrong,) = held[3].wrong_contexts
+    assert wrong in {each.context for each in held[:3]}
+    assert all(reply.wrong_contexts == (held[3].context,) for reply in held[:3])
     assert held[0].others == (held[3].reply,)
 
 
 def test_a_measured_reply_by_hand(model, held):
     first = comparisons.measure(model.eval(), held, "")[0]
-    own, wrong, empty = separately(
-        model,
-        [Pair(context, held[0].reply) for context in (held[0].context, held[0].wrong_context, held[0].empty_context)],
-    )
+    contexts = (held[0].context, *held[0].wrong_contexts, held[0].empty_context)
+    own, *wrong, empty = separately(model, [Pair(context, held[0].reply) for context in contexts])
     other, other_empty = separately(
         model, [Pair(context, held[0].others[0]) for context in (held[0].context, held[0].empty_context)]
     )
-    assert (first.nll, first.wrong_nll, first.empty_nll) == pytest.approx((own, wrong, empty), abs=1e-4)
+    assert (first.nll, first.empty_nll) == pytest.approx((own, empty), abs=1e-4)
+    assert first.wrong_nlls == pytest.approx(wrong, abs=1e-4)
     assert first.candidates == 2
     assert first.rank == 1 + (other / len(held[0].others[0]) <= own / len(held[0].reply))
     assert first.pmi_rank == 1 + (other_empty - other >= empty - own)

@@ -200,17 +200,17 @@ def test_without_a_base(base):
 
 
 def test_a_model_of_nan_hurt(base):
-    broken = [replace(each, nll=math.nan, wrong_nll=math.nan, empty_nll=math.nan) for each in base]
+    broken = [replace(each, nll=math.nan, wrong_nlls=(math.nan,), empty_nll=math.nan) for each in base]
     assert verdict(compare(broken, base, seed=0), CONVERSATIONS) == "hurt"
 
 
 def test_likelihood_by_hand():
     """True contexts {1, 2} and wrong ones {2, 2} nats a token: a gain of 0.5, and half of the replies gain."""
     first = ReplyLikelihood(
-        "a", tokens=2, characters=8, nll=2.0, wrong_nll=4.0, empty_nll=3.0, candidates=10, rank=1, pmi_rank=2
+        "a", tokens=2, characters=8, nll=2.0, wrong_nlls=(4.0,), empty_nll=3.0, candidates=10, rank=1, pmi_rank=2
     )
     second = ReplyLikelihood(
-        "b", tokens=4, characters=8, nll=8.0, wrong_nll=8.0, empty_nll=8.0, candidates=10, rank=2, pmi_rank=1
+        "b", tokens=4, characters=8, nll=8.0, wrong_nlls=(8.0,), empty_nll=8.0, candidates=10, rank=2, pmi_rank=1
     )
     found = {each.metric: each.tuned for each in compare([first, second], None, seed=0)}
     assert found[NLL] == pytest.approx(10 / 6)
@@ -223,11 +223,19 @@ def test_likelihood_by_hand():
     assert (found["hits@1 by PMI"], found["MRR by PMI"]) == (0.5, 0.75)
 
 
+def test_several_wrong_contexts_by_hand():
+    """A reply of two tokens at 1 nat each, and at 2, 1/2 and 3 in wrong contexts: gains of 1, -1/2 and 2."""
+    reply = ReplyLikelihood("a", 2, 8, 2.0, (4.0, 1.0, 6.0), 3.0, 1, None, None)
+    found = {each.metric: each.tuned for each in compare([reply], None, seed=0)}
+    assert found[CONTEXT_GAIN] == pytest.approx(2.5 / 3)
+    assert found[LISTENS] == pytest.approx(2 / 3)
+
+
 def test_perplexity_by_hand():
     """Two tokens of sum 2 and four of sum 12."""
     replies = [
-        ReplyLikelihood("a", 2, 8, 2.0, None, 3.0, 1, None, None),
-        ReplyLikelihood("b", 4, 8, 12.0, None, 8.0, 1, None, None),
+        ReplyLikelihood("a", 2, 8, 2.0, (), 3.0, 1, None, None),
+        ReplyLikelihood("b", 4, 8, 12.0, (), 8.0, 1, None, None),
     ]
     found = {each.metric: each.tuned for each in compare(replies, None, seed=0)}
     assert found[NLL] == pytest.approx(2.3333, abs=1e-4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ MRR = "MRR"
 class ReplyLikelihood:
     """How a model finds one true reply.
 
-    The NLLs are in nats, summed over the reply's `tokens`: under its own context, a wrong one (None when there is just
+    The NLLs are in nats, summed over the reply's `tokens`: under its own context, wrong ones (none when there is just
     one conversation) and an empty one. `rank` is its place among `candidates` replies by mean log p, `pmi_rank` by
     log p(r given c) - log p(r); both are None when there is nothing to rank it among.
     """
@@ -36,7 +37,7 @@ class ReplyLikelihood:
     tokens: int
     characters: int
     nll: float
-    wrong_nll: float | None
+    wrong_nlls: tuple[float, ...]
     empty_nll: float
     candidates: int
     rank: int | None
@@ -63,13 +64,12 @@ def _likelihood(held_out: HeldOutReply, nll: dict[Pair, float]) -> ReplyLikeliho
     def place(score: Callable[[tuple[int, ...]], float]) -> int | None:
         return ranking.rank(score(held_out.reply), list(map(score, held_out.others))) if held_out.others else None
 
-    wrong = held_out.wrong_context
     return ReplyLikelihood(
         conversation=held_out.conversation,
         tokens=len(held_out.reply),
         characters=held_out.characters,
         nll=nll[Pair(held_out.context, held_out.reply)],
-        wrong_nll=None if wrong is None else nll[Pair(wrong, held_out.reply)],
+        wrong_nlls=tuple(nll[Pair(wrong, held_out.reply)] for wrong in held_out.wrong_contexts),
         empty_nll=nll[Pair(held_out.empty_context, held_out.reply)],
         candidates=1 + len(held_out.others),
         rank=place(mean_log_p),
@@ -160,14 +160,14 @@ def _metrics(candidates: Sequence[int]) -> list[_Metric]:
         ),
         _Metric(
             CONTEXT_GAIN,
-            lambda each: None if each.wrong_nll is None else (each.wrong_nll - each.nll) / each.tokens,
+            lambda each: _over_wrong_contexts(each, lambda wrong: (wrong - each.nll) / each.tokens),
             lambda each: 1,
             None,
             "nats a token by which the true context beats a wrong one; shrinks as the persona itself becomes known",
         ),
         _Metric(
             LISTENS,
-            lambda each: None if each.wrong_nll is None else float(each.wrong_nll > each.nll),
+            lambda each: _over_wrong_contexts(each, lambda wrong: float(wrong > each.nll)),
             lambda each: 1,
             "higher",
             "context understanding: share of replies likelier in their own context than in a wrong one; chance is 0.5",
@@ -208,6 +208,11 @@ def _metrics(candidates: Sequence[int]) -> list[_Metric]:
             f"mean of 1/place by how much the message makes a reply likelier{mrr_chance}",
         ),
     ]
+
+
+def _over_wrong_contexts(reply: ReplyLikelihood, gain: Callable[[float], float]) -> float | None:
+    """The mean over the reply's wrong contexts. Each is a fair draw, so several measure the same with less noise."""
+    return fmean(map(gain, reply.wrong_nlls)) if reply.wrong_nlls else None
 
 
 def _chance(candidates: Sequence[int], level: Callable[[Sequence[int]], float]) -> str:

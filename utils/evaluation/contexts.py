@@ -1,4 +1,4 @@
-"""What a held-out reply is scored under: its own context, a wrong one, an empty one; and what it is ranked among."""
+"""What a held-out reply is scored under: its own context, wrong ones, an empty one; and what it is ranked among."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from utils.records import Record
 class HeldOutReply:
     """A true reply and what it is scored with, as token ids.
 
-    `reply` ends with the end-of-turn token. `context` is its own prompt, `wrong_context` that of a record of another
-    conversation (None when there is just one conversation), `empty_context` the same system prompt with an empty
+    `reply` ends with the end-of-turn token. `context` is its own prompt, `wrong_contexts` are those of records of
+    other conversations (none when there is just one conversation), `empty_context` the same system prompt with an empty
     message. `others` are the replies that it is ranked among. `characters` counts the reply's text.
     """
 
@@ -30,7 +30,7 @@ class HeldOutReply:
     characters: int
     reply: tuple[int, ...]
     context: tuple[int, ...]
-    wrong_context: tuple[int, ...] | None
+    wrong_contexts: tuple[tuple[int, ...], ...]
     empty_context: tuple[int, ...]
     others: tuple[tuple[int, ...], ...]
 
@@ -38,7 +38,7 @@ class HeldOutReply:
         """Everything that is to be scored for this reply."""
         contexts = [self.context, self.empty_context]
         ranked = [Pair(context, reply) for context in contexts for reply in (self.reply, *self.others)]
-        return [*ranked, Pair(self.wrong_context, self.reply)] if self.wrong_context else ranked
+        return [*ranked, *(Pair(context, self.reply) for context in self.wrong_contexts)]
 
 
 def held_out_replies(
@@ -59,14 +59,14 @@ def held_out_replies(
     others = similar_replies(
         [record.output for record in kept], list(map(len, replies)), conversations, settings.candidates, settings.seed
     )
-    wrong = derangement(conversations, settings.seed)
+    wrong = derangements(conversations, settings.wrong_contexts, settings.seed)
     return [
         HeldOutReply(
             conversation=conversations[index],
             characters=len(record.output.strip()),
             reply=replies[index],
             context=contexts[index],
-            wrong_context=None if wrong[index] is None else contexts[wrong[index]],
+            wrong_contexts=tuple(contexts[other] for other in wrong[index]),
             empty_context=_empty_context(record, tokenizer),
             others=tuple(replies[other] for other in others[index]),
         )
@@ -79,12 +79,14 @@ def conversation_names(records: Sequence[Record]) -> list[str]:
     return [record.source.conversation or f"record {index}" for index, record in enumerate(records)]
 
 
-def derangement(conversations: Sequence[str], seed: int) -> list[int | None]:
-    """For each record the index of one from another conversation, to borrow its context.
+def derangements(conversations: Sequence[str], count: int, seed: int) -> list[tuple[int, ...]]:
+    """For each record the indices of up to `count` different ones from other conversations, to borrow their contexts.
 
-    Conversations are laid end to end in drawn order, and every record takes the one that stands as many places further
-    as the largest conversation is long. So each context is borrowed once, as long as no conversation holds more than
-    half of the records; where one does, its surplus takes drawn contexts. None when there is one conversation alone.
+    Conversations are laid end to end in drawn order, and every record takes the one that stands so many places further:
+    as many as the largest conversation is long, for the first derangement, and evenly spread numbers beyond that for
+    the others. So each context is borrowed once by a derangement, as long as no conversation holds more than half of
+    the records; where one does, there is one derangement, and its surplus takes drawn contexts. Nothing when there is
+    one conversation alone.
     """
     rng = random.Random(seed)
     members: dict[str, list[int]] = {}
@@ -93,15 +95,18 @@ def derangement(conversations: Sequence[str], seed: int) -> list[int | None]:
     drawn = list(members.values())
     rng.shuffle(drawn)
     order = [index for group in drawn for index in rng.sample(group, len(group))]
-    shift = max(map(len, drawn))
-    partners: list[int | None] = [None] * len(order)
-    for place, index in enumerate(order):
-        partner = order[(place + shift) % len(order)]
-        if conversations[partner] == conversations[index]:
-            elsewhere = [other for other in order if conversations[other] != conversations[index]]
-            partners[index] = rng.choice(elsewhere) if elsewhere else None
-        else:
-            partners[index] = partner
+    largest = max(map(len, drawn))
+    shifts = range(largest, max(largest, len(order) - largest) + 1)
+    taken = min(count, len(shifts))
+    partners: list[tuple[int, ...]] = [()] * len(order)
+    for shift in (shifts[turn * len(shifts) // taken] for turn in range(taken)):
+        for place, index in enumerate(order):
+            partner = order[(place + shift) % len(order)]
+            if conversations[partner] == conversations[index]:
+                elsewhere = [other for other in order if conversations[other] != conversations[index]]
+                partners[index] += (rng.choice(elsewhere),) if elsewhere else ()
+            else:
+                partners[index] += (partner,)
     return partners
 
 

@@ -49,6 +49,9 @@ class EvaluationSettings:
         int, Meta(ge=0, description="Training replies that the leak test looks at; 0 leaves it out.")
     ] = 200
     candidates: Annotated[int, Meta(ge=2, description="Replies that a true one is ranked among, itself included.")] = 10
+    wrong_contexts: Annotated[
+        int, Meta(ge=1, description="Other conversations' contexts that a reply's own is compared with.")
+    ] = 4
     canaries: Annotated[
         Path | None, Meta(description="Canaries planted before training, to measure how exposed they are.")
     ] = None
@@ -67,6 +70,7 @@ def shortened(settings: EvaluationSettings) -> EvaluationSettings:
         records=min(settings.records, 30),  # fewer conversations than that support no verdict
         prompts=min(settings.prompts, 4),
         candidates=min(settings.candidates, 3),
+        wrong_contexts=1,
         max_length_tokens=min(settings.max_length_tokens, 256),
         max_new_tokens=min(settings.max_new_tokens, 24),
         training_records=0,
