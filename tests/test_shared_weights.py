@@ -11,6 +11,7 @@ from transformers import (
     GPT2Config,
     JambaConfig,
     LlamaConfig,
+    LongcatFlashConfig,
     MambaConfig,
     RwkvConfig,
 )
@@ -30,11 +31,19 @@ USED = {
         JambaConfig(**SIZES, **HEADS, attn_layer_period=2, attn_layer_offset=1, num_experts=2, use_mamba_kernels=False),
         {"model.layers.0.mamba.dt_proj"},
     ),
+    "in a block that meta tensors don't get beyond": (
+        LongcatFlashConfig(
+            vocab_size=400, hidden_size=32, num_layers=2, num_attention_heads=4, ffn_hidden_size=48,
+            expert_ffn_hidden_size=16, n_routed_experts=4, zero_expert_num=2, moe_topk=2, q_lora_rank=8,
+            kv_lora_rank=8, qk_nope_head_dim=8, qk_rope_head_dim=8, v_head_dim=8, head_dim=8,
+        ),
+        {f"model.layers.{i}.mlp.router.classifier" for i in (0, 1)},
+    ),
     "rescaled outside training": (
         RWKV,
         {f"rwkv.blocks.{i}.{name}" for i in (0, 1) for name in ("attention.output", "feed_forward.value")},
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", USED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 _LOOKS = {"dtype", "device", "shape", "size", "dim", "ndim", "is_cuda"}  # questions about a weight, no use of it
+_NUMBER = re.compile(r"\.\d+\.")
 
 
 def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
@@ -34,7 +36,8 @@ def skeleton(config: PreTrainedConfig) -> PreTrainedModel:
 
 def find(bare: PreTrainedModel) -> set[str]:
     """The names of these layers, the head aside, in a `skeleton`, which is changed. It is watched while it computes on
-    four tokens, in training and without; one that needs weights for it, as far as it comes."""
+    four tokens, in training and without. Experts may need weights to go on, so that it stops in its first block: layers
+    of the same name in the others count as well."""
     ids = torch.zeros(1, 4, dtype=torch.long, device="meta")
     all_seen = torch.ones(1, 1, 4, 4, dtype=torch.bool, device="meta")  # of a whole mask nobody asks for values
     watch = _Watch(bare)
@@ -43,7 +46,8 @@ def find(bare: PreTrainedModel) -> set[str]:
             with watch, torch.no_grad(), contextlib.suppress(Exception):  # whatever a model raises without numbers
                 bare.train(training)(input_ids=ids, attention_mask=mask, use_cache=False)
                 break
-    return watch.found
+    found = {_NUMBER.sub(".", name) for name in watch.found}
+    return {name for name in watch.owners.values() if _NUMBER.sub(".", name) in found}
 
 
 class _Watch(TorchFunctionMode):
