@@ -50,7 +50,7 @@ def test_loops_that_the_base_has_as_well_are_no_fault_of_the_training(tokenizer)
     for base, passed in (([loop, loop], True), ([loop, FINE], True), ([FINE, CUT], False)):
         found = {each.name: each for each in check([FINE, loop], SAME, tokenizer, base)}[name]
         assert found.passed == passed
-        assert found.detail == f"1 of 2, the base in {base.count(loop)}"
+        assert found.detail == f"1 of 2, base {base.count(loop)}"
 
 
 def test_a_reply_that_depends_on_its_batch_fails_and_a_near_tie_does_not(tokenizer):

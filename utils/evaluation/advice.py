@@ -12,8 +12,8 @@ def how_to_go_on(evaluation: Evaluation) -> list[str]:
     lines = []
     if failed:
         lines.append(
-            "A check failed: don't use the model before its cause is found. Read the replies below; a learning rate"
-            " that is too high, or a prompt that differs from the training's, shows there."
+            "A check failed: find the cause before you use it. Read its replies; too few steps, or a learning rate that"
+            " is too high, show there."
         )
     lines += _after_the_verdict(evaluation)
     lines += _from_the_loss(evaluation)

@@ -57,7 +57,7 @@ def check(
     empty = sum(not text for text in texts)
     ended = sum(reply.ended for reply in replies)
     loops, base_loops = (sum(map(is_loop, each)) for each in (replies, base_replies))
-    of_the_base = f", the base in {base_loops}" if loops and base_replies else ""
+    of_the_base = f", base {base_loops}" if loops and base_replies else ""
     special = prompts.control_pattern(tokenizer)
     forged = sum(prompts.neutralise(text, special) != text for text in texts)
     differing, ties = len(batch_sizes.differing), len(batch_sizes.near_ties)
