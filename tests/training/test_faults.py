@@ -468,6 +468,7 @@ console.run(lambda: train_tinyllama.main(sys.argv[1:]))
 @pytest.mark.slow
 def test_wandb_that_dies_in_the_middle_does_not_stop_the_training(flags, undisturbed, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)  # of this process, which would serve the other one as well
     folder = tmp_path / "adapter"
     command = [sys.executable, "-c", LOSES_WANDB, *flags(folder, "--wandb", "offline")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
