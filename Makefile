@@ -8,8 +8,7 @@ QUICK_ADAPTER := models/quickstart
 .PHONY: quickstart doctor test test-all lint notebook clean
 
 quickstart: .venv/installed ## sample server in, tested adapter out, on the CPU
-	$(BIN)/python prepare_training_data.py --source data/sample --persona rohan --output-dir $(QUICK) \
-		--test-share 0.25
+	$(BIN)/python prepare_training_data.py --source data/sample --persona rohan --output-dir $(QUICK)
 	$(BIN)/python train_tinyllama.py --config configs/cpu-starter.yaml --data-dir $(QUICK) \
 		--output-dir $(QUICK_ADAPTER) --max-steps 48 --resume
 	$(BIN)/python test_model_loading.py --adapter $(QUICK_ADAPTER) --test-file $(QUICK)/test.jsonl --quick

@@ -34,7 +34,7 @@ DRIVE_FOLDER = "rohanai"  # in My Drive, for what must outlive the session; None
 
 SOURCE = "data/sample"  # or "/content/drive/MyDrive/export.zip", or "upload"; None: DATA_DIR is prepared
 PERSONA = "rohan"  # whose replies to learn: a user id or a name; None lists the most active authors
-PREPARE_FLAGS = ("--test-share", "0.25")  # the small sample needs it for a verdict; () holds out a tenth
+PREPARE_FLAGS = ()  # more settings of prepare_training_data.py, such as ("--names", "pseudonyms")
 TEST_FLAGS = ()  # ("--quick",) is shorter
 
 BASE_MODEL = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # or "starter": 135M, without a GPU

@@ -217,11 +217,18 @@ def test_nothing_planted_in_the_sample_survives(tmp_path):
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="data/sample is not there")
 def test_a_test_too_small_for_a_verdict_is_said_before_anybody_trains(tmp_path, capsys):
-    prepare(SAMPLE, tmp_path / "out")
+    prepare(SAMPLE, tmp_path / "out", "--test-share", "0.1")
     printed = capsys.readouterr().out
     share = re.search(r"from 30 on; --test-share (\S+) would hold out about enough", printed)[1]
     assert printed.endswith(f"then python train_tinyllama.py --data-dir {tmp_path / 'out'}\n")
     sets = prepare(SAMPLE, tmp_path / "out", "--test-share", share)
+    assert len({record.source.conversation for record in sets["test"]}) >= records.ENOUGH_CONVERSATIONS
+    assert "whether training helped" not in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason="data/sample is not there")
+def test_unasked_a_test_is_large_enough_for_a_verdict_where_a_quarter_is(tmp_path, capsys):
+    sets = prepare(SAMPLE, tmp_path / "out")
     assert len({record.source.conversation for record in sets["test"]}) >= records.ENOUGH_CONVERSATIONS
     assert "whether training helped" not in capsys.readouterr().out
 

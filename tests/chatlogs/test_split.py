@@ -28,6 +28,15 @@ def test_the_newest_conversations_are_held_out():
     assert len(split.train) == 32 and split.neighbours == 0
 
 
+@pytest.mark.parametrize("conversations, held_out", [(100, 10), (117, 12), (120, 30), (150, 30), (200, 30), (400, 40)])
+def test_unasked_a_tenth_is_held_out_and_more_where_a_verdict_takes_it(conversations, held_out):
+    """30 conversations make one possible: of 120 they are a quarter, which is the most that is taken."""
+    made = [reply(10 * c + turn, c) for c in range(conversations) for turn in range(2)]
+    split = split_by_time(made, 0.05, None)
+    assert len(split.test) == 2 * held_out
+    assert numbers(split.test)[-1] == 10 * conversations - 9
+
+
 def test_three_conversations_give_three_sets():
     split = split_by_time([reply(1, 1), reply(2, 2), reply(3, 3)], 0.05, 0.05)
     assert (numbers(split.train), numbers(split.validation), numbers(split.test)) == ([1], [2], [3])

@@ -75,8 +75,12 @@ class PrepareSettings:
         float, Meta(description="Share of the records, 0 to 0.4, kept to watch the training.", gt=0, le=0.4)
     ] = 0.05
     test_share: Annotated[
-        float, Meta(description="Share of the records, 0 to 0.4, kept for the final test; the newest.", gt=0, le=0.4)
-    ] = 0.1
+        Annotated[float, Meta(gt=0, le=0.4)] | None,
+        Meta(
+            description="Share of the records, 0 to 0.4, kept for the final test; the newest. None: a tenth, or up to a"
+            " quarter where the test's verdict takes it."
+        ),
+    ] = None
     dry_run: Annotated[bool, Meta(description="Show the counts and the samples, write nothing.")] = False
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from utils.evaluation.comparisons import LISTENS, MRR, NLL
 from utils.evaluation.results import Comparison, Verdict
-
-ENOUGH_CONVERSATIONS = 30  # fewer make the bootstrap's intervals too narrow
+from utils.records import ENOUGH_CONVERSATIONS
 
 
 def verdict(comparisons: Sequence[Comparison], conversations: int) -> Verdict:

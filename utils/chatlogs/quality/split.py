@@ -10,6 +10,7 @@ touches a held-out message leaves the training set.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 from utils.chatlogs.quality.near_duplicates import without_copies
 from utils.chatlogs.turns import Reply
 from utils.console import UserError
+from utils.records import ENOUGH_CONVERSATIONS
+
+TEST_SHARES = (0.1, 0.15, 0.2, 0.25)  # more than a quarter is not taken from the training unasked
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,30 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-def split_by_time(replies: Sequence[Reply], validation_share: float, test_share: float) -> Split:
+def split_by_time(replies: Sequence[Reply], validation_share: float, test_share: float | None) -> Split:
     """The newest conversations are the test set, those before them the validation set; none of the three is empty.
+    Where no `test_share` is given, it is the smallest of `TEST_SHARES` that makes a verdict possible, or the first.
 
     Raises UserError where there are fewer than three conversations that share no message.
     """
+    if test_share is not None:
+        return _split(replies, validation_share, test_share)
+    smallest, *larger = TEST_SHARES
+    first = _split(replies, validation_share, smallest)
+    found = first
+    for share in larger:
+        if _can_be_judged(found):
+            return found
+        with contextlib.suppress(UserError):  # such a test would leave nothing to learn from
+            found = _split(replies, validation_share, share)
+    return found if _can_be_judged(found) else first
+
+
+def _can_be_judged(split: Split) -> bool:
+    return len({reply.record.source.conversation for reply in split.test}) >= ENOUGH_CONVERSATIONS
+
+
+def _split(replies: Sequence[Reply], validation_share: float, test_share: float) -> Split:
     groups = _group_conversations(replies)
     if len(groups) < 3:
         raise UserError(

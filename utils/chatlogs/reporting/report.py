@@ -123,18 +123,20 @@ def show(report: Mapping[str, Any], split: Split) -> None:
         ],
         numeric=[1, 2],
     )
-    _show_too_few(report["sets"]["test"]["conversations"], report["settings"]["test_share"])
+    _show_too_few(report["sets"])
     train = split.train
     console.heading("Three records of the training set")
     for index in sorted({len(train) // 4, len(train) // 2, 3 * len(train) // 4}):
         _show_record(train[index].record, name)
 
 
-def _show_too_few(held_out: int, test_share: float) -> None:
+def _show_too_few(sets: Mapping[str, Mapping[str, Any]]) -> None:
     """Says, before anybody trains, that the test will be too small to tell whether it helped."""
+    held_out = sets["test"]["conversations"]
     if held_out >= ENOUGH_CONVERSATIONS:
         return
-    enough = math.ceil(20 * test_share * ENOUGH_CONVERSATIONS / max(held_out, 1)) / 20
+    share = sets["test"]["records"] / sum(entry["records"] for entry in sets.values())
+    enough = math.ceil(20 * share * ENOUGH_CONVERSATIONS / max(held_out, 1)) / 20
     remedy = f"--test-share {enough:g} would hold out about enough" if enough <= 0.4 else "that takes a longer history"
     console.say()
     console.say(
