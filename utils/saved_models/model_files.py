@@ -167,12 +167,12 @@ def skeleton(base: BaseModel) -> PreTrainedModel:
 
     Raises UserError when transformers itself has no such causal language model; a model's own code is never run.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
+
+    from utils import shared_weights
 
     try:
-        config = AutoConfig.from_pretrained(base.path, trust_remote_code=False)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="eager")
+        return shared_weights.skeleton(AutoConfig.from_pretrained(base.path, trust_remote_code=False))
     except Exception as error:  # a config from elsewhere fails in many ways, none of them this project's
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
