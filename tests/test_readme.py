@@ -37,12 +37,14 @@ ELSEWHERE = {
     "python -m pip install -r requirements.txt": "the Makefile",
     "pip install -r requirements-web.txt": "tests/evaluation/test_web.py, where it is installed",
     "accelerate launch --config_file configs/distributed.yaml train_tinyllama.py": "tests/training/test_distributed.py",
-    "llama-cli -m FOLDER/model.gguf -sys 'SYSTEM PROMPT OF YOUR RECORDS'": "nobody: the README says so",
+    "llama-cli -m FOLDER/model.gguf -sys 'SYSTEM PROMPT OF YOUR RECORDS'": (
+        "tests/export/test_other_programs.py, where it is installed"
+    ),
     "ollama create NAME -f FOLDER/Modelfile": "nobody: the README says so",
     "ollama run NAME": "nobody: the README says so",
-    "vllm serve FOLDER": "nobody: the README says so",
+    "vllm serve FOLDER": "tests/export/test_other_programs.py, where it is installed",
     "vllm serve TinyLlama/TinyLlama-1.1B-Chat-v1.0 --enable-lora --lora-modules NAME=models/tinyllama-finetuned": (
-        "nobody: the README says so"
+        "tests/export/test_other_programs.py, where it is installed"
     ),
 }
 
