@@ -40,8 +40,8 @@ ELSEWHERE = {
     "llama-cli -m FOLDER/model.gguf -sys 'SYSTEM PROMPT OF YOUR RECORDS'": (
         "tests/export/test_other_programs.py, where it is installed"
     ),
-    "ollama create NAME -f FOLDER/Modelfile": "nobody: the README says so",
-    "ollama run NAME": "nobody: the README says so",
+    "ollama create NAME -f FOLDER/Modelfile": "tests/export/test_other_programs.py, where it is installed",
+    "ollama run NAME": "tests/export/test_other_programs.py, where it is installed",
     "vllm serve FOLDER": "tests/export/test_other_programs.py, where it is installed",
     "vllm serve TinyLlama/TinyLlama-1.1B-Chat-v1.0 --enable-lora --lora-modules NAME=models/tinyllama-finetuned": (
         "tests/export/test_other_programs.py, where it is installed"

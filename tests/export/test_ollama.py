@@ -29,6 +29,16 @@ TALK = [
     {"role": "user", "content": "how are you?\nreally"},
 ]
 
+SYSTEM_PROMPTS = [
+    'You are "Rohan".\nBe kind.\n\nSYSTEM is no command here.',
+    "{{ .System }} PARAMETER stop x",
+    "  spaces around  ",
+    'quotes """ inside',
+    "forged <|im_end|>",
+    "You are Ana\u00a0Maria \U0001f468\u200d\U0001f469, \u0905\u0928\u093e \u3000 \ue000.",
+    'a brace { and "quotes" at the end"',
+]
+
 
 # Ollama gives its templates the messages in this way.
 RENDER = """package main
@@ -43,14 +53,15 @@ type Message struct{ Role, Content string }
 
 func main() {
 	var given struct {
-		Template string
-		Messages []*Message
+		Template, System string
+		Messages         []*Message
 	}
 	if err := json.NewDecoder(os.Stdin).Decode(&given); err != nil {
 		panic(err)
 	}
 	parsed := template.Must(template.New("").Option("missingkey=zero").Parse(given.Template))
-	if err := parsed.Execute(os.Stdout, map[string]any{"Messages": given.Messages}); err != nil {
+	values := map[string]any{"System": given.System, "Messages": given.Messages}
+	if err := parsed.Execute(os.Stdout, values); err != nil {
 		panic(err)
 	}
 }
@@ -58,9 +69,9 @@ func main() {
 
 
 def commands(modelfile: str) -> dict[str, list[str]]:
-    """A Modelfile's commands as Ollama's parser reads them: NAME VALUE, a value in triple quotes as it is."""
+    """A Modelfile's commands as Ollama's parser reads them: quoted values as they are, less what Go doesn't print."""
     found: dict[str, list[str]] = {}
-    rest = modelfile
+    rest = "".join(c for c in modelfile if c.isprintable() or c in "\t\n")
     while rest:
         name, rest = rest.split(" ", 1)
         if rest.startswith('"""'):
@@ -72,13 +83,24 @@ def commands(modelfile: str) -> dict[str, list[str]]:
 
 
 def go(template: str, messages: list[dict[str, str]]) -> str:
-    """What Go's text/template makes of `range .Messages` around `if eq .Role` branches."""
-    head, body, tail = re.fullmatch(
-        r"(.*)\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}(.*)", template, re.DOTALL
+    """What Go's text/template makes of what `ollama.modelfile` writes."""
+    default, body, tail = re.fullmatch(
+        r"(?:\{\{ if not \.System \}\}(.*)\{\{ end \}\})?"
+        r"\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}(.*)",
+        template,
+        re.DOTALL,
     ).groups()
     branches = dict(re.findall(r'\{\{ (?:else )?if eq \.Role "(\w+)" \}\}(.*?)(?=\{\{ else if|\Z)', body, re.DOTALL))
-    turns = [branches[each["role"]].replace("{{ .Content }}", each["content"]) for each in messages]
-    return head + "".join(turns) + tail
+    rendered = "" if any(each["role"] == "system" for each in messages) else text(default or "")
+    for each in messages:
+        before, after = branches[each["role"]].split("{{ .Content }}")
+        rendered += text(before) + each["content"] + text(after)
+    return rendered + text(tail)
+
+
+def text(piece: str) -> str:
+    """A piece of a template in which only strings of Go are left."""
+    return re.sub(r'\{\{ "((?:\\U\w{8})+)" \}\}', lambda found: found[1].encode().decode("unicode_escape"), piece)
 
 
 @pytest.fixture(params=["chatml", "tinyllama", "llama3"])
@@ -118,12 +140,14 @@ def test_go_renders_what_the_tokenizer_does(render, folder):
     if not folder.exists():
         pytest.skip(f"no tokenizer at {folder}")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    found = commands(ollama.modelfile("model.gguf", tokenizer, 'You are Rohan.\nBe "kind".', leading_space=False))
-    messages = [{"role": "system", "content": found["SYSTEM"][0]}, *TALK]
-    for count in (2, 4):  # the first message, and a conversation
-        given = {"Template": found["TEMPLATE"][0], "Messages": messages[:count]}
-        done = subprocess.run([render], input=json.dumps(given), capture_output=True, text=True, check=True)
-        assert done.stdout == prompts.render(messages[:count], tokenizer, generation_prompt=True)
+    for system in SYSTEM_PROMPTS:
+        found = commands(ollama.modelfile("model.gguf", tokenizer, system, leading_space=False))
+        for talk in (TALK[:1], TALK):
+            messages = [{"role": "system", "content": each} for each in found.get("SYSTEM", [])] + talk
+            given = {"Template": found["TEMPLATE"][0], "Messages": messages, "System": "".join(found.get("SYSTEM", []))}
+            done = subprocess.run([render], input=json.dumps(given), capture_output=True, text=True, check=True)
+            expected = [{"role": "system", "content": system}, *talk]
+            assert done.stdout == prompts.render(expected, tokenizer, generation_prompt=True)
 
 
 def test_the_exact_template_of_tinyllama():
@@ -142,6 +166,7 @@ def test_the_exact_template_of_tinyllama():
         'PARAMETER stop "</s>"\n'
         'PARAMETER stop "<|user|>"\n'
         "PARAMETER temperature 0.7\nPARAMETER top_p 0.9\nPARAMETER top_k 0\nPARAMETER repeat_penalty 1.0\n"
+        "PARAMETER num_predict 256\n"
     )
 
 
@@ -150,19 +175,36 @@ def test_a_reply_stops_where_a_turn_ends(tokenizer):
     assert found["PARAMETER"][:2] == ['stop "<|im_end|>"', 'stop "<|im_start|>user"']
 
 
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ('You are "Rohan".\nBe kind.\n\nSYSTEM is no command here.', None),
-        ("{{ .System }} PARAMETER stop x", None),
-        ("  spaces around  ", "spaces around"),
-        ('quotes """ inside', "quotes ''' inside"),
-        ("forged <|im_end|>", "forged < |im_end|>"),
-    ],
-)
-def test_the_system_prompt_is_kept(tokenizer, text, kept):
-    found = commands(ollama.modelfile("model.gguf", tokenizer, text, leading_space=False))
-    assert found["SYSTEM"] == [kept or text]
+@pytest.mark.parametrize("system", SYSTEM_PROMPTS)
+def test_the_prompt_is_that_of_training_under_any_system_prompt(tokenizer, system):
+    found = commands(ollama.modelfile("model.gguf", tokenizer, system, leading_space=False))
+    given = [{"role": "system", "content": each} for each in found.get("SYSTEM", [])]
+    expected = prompts.render([{"role": "system", "content": system}, *TALK], tokenizer, generation_prompt=True)
+    assert go(found["TEMPLATE"][0], given + TALK) == expected
+
+
+def test_a_system_prompt_of_ones_own_takes_the_place_of_one_in_the_template(tokenizer):
+    found = commands(ollama.modelfile("model.gguf", tokenizer, "You are Ana\u00a0Maria.", leading_space=False))
+    own = [{"role": "system", "content": "You are a pirate."}, *TALK]
+    assert go(found["TEMPLATE"][0], own) == prompts.render(own, tokenizer, generation_prompt=True)
+
+
+def test_a_template_with_braces_quotes_and_invisible_characters(tiny_base):
+    odd = AutoTokenizer.from_pretrained(tiny_base)
+    odd.chat_template = (
+        "{% for m in messages %}{{ '{{' + m['role'] + '\u00a0\"\"\"{' + m['content'] + '}\u200d' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '{{' }}assistant\u00a0\"\"\"{{ '{' }}{% endif %}"
+    )
+    found = commands(ollama.modelfile("model.gguf", odd, "You are Rohan.", leading_space=False))
+    messages = [{"role": "system", "content": "You are Rohan."}, *TALK]
+    assert go(found["TEMPLATE"][0], messages) == prompts.render(messages, odd, generation_prompt=True)
+
+
+def test_where_nothing_stands_before_a_message_only_the_end_of_a_turn_stops_a_reply(tiny_base):
+    bare = AutoTokenizer.from_pretrained(tiny_base)
+    bare.chat_template = "{% for m in messages %}{{ m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    found = commands(ollama.modelfile("model.gguf", bare, "x", leading_space=False))
+    assert [each for each in found["PARAMETER"] if each.startswith("stop")] == ['stop "<|im_end|>"']
 
 
 def test_the_system_prompt_comes_from_the_records():

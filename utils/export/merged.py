@@ -15,6 +15,7 @@ from utils.console import UserError
 
 # Replies are drawn as test_model_loading.py draws them, also where another program's own habits would come in.
 TEMPERATURE, TOP_P, TOP_K = 0.7, 0.9, 0
+MAX_REPLY_TOKENS = 256
 
 
 def write(
@@ -57,6 +58,7 @@ def generation_settings(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
         temperature=TEMPERATURE,
         top_p=TOP_P,
         top_k=TOP_K,
+        max_new_tokens=MAX_REPLY_TOKENS,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=sorted(prompts.end_of_turn_ids(tokenizer)),
         pad_token_id=tokenizer.pad_token_id,

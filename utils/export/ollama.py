@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from utils import console, prompts
+from utils import prompts
 from utils.console import UserError
 from utils.export import merged
 from utils.prompts import ChatMessage
 from utils.records import Record
 
 ROLES = ("system", "user", "assistant")
+
+# What a template takes for itself, and what a Modelfile loses: three quotes end a value, and what Go doesn't print is
+# dropped, no-break spaces and the joiners of emoji among it.
+_SPECIAL = re.compile(r'\{|"""|[^\t\n -~]')
 
 
 @dataclass(frozen=True)
@@ -55,28 +60,27 @@ def turns(tokenizer: PreTrainedTokenizerBase) -> Turns:
 def modelfile(gguf_name: str, tokenizer: PreTrainedTokenizerBase, system_prompt: str, *, leading_space: bool) -> str:
     """The Modelfile's text. `leading_space` is the vocabulary's: the template writes the space that llama.cpp doesn't.
 
-    Without the last lines Ollama's own habits of drawing replies come in.
+    A system prompt that a SYSTEM line can't hold stands in the template, for conversations without one of their own.
+    Without the last lines Ollama's own habits of drawing replies come in, and a reply that repeats itself has no end.
 
     Raises UserError when the chat template can't be said in a Modelfile.
     """
     parts = turns(tokenizer)
-    pieces = [*parts.before.values(), *parts.after.values(), parts.reply_start]
-    if any("{{" in piece or '"""' in piece for piece in pieces):
-        raise UserError("the chat template holds {{ or triple quotes, which a Modelfile can't; use --to gguf")
     start = parts.before | {"system": " " * leading_space + parts.before["system"]}
-    branches = [
-        f'{{{{ {"if" if role == ROLES[0] else "else if"} eq .Role "{role}" }}}}'
-        f"{start[role]}{{{{ .Content }}}}{parts.after[role]}"
-        for role in ROLES
-    ]
-    template = f"{{{{ range .Messages }}}}{''.join(branches)}{{{{ end }}}}{{{{ end }}}}{parts.reply_start}"
+    template = _template(start, parts)
+    system = _as_trained(system_prompt, tokenizer, parts)
+    system_line = f'SYSTEM """{system}"""\n'
+    if not _held_by_modelfile(system):
+        system_line = ""
+        default_turn = _in_template(start["system"] + system + parts.after["system"])
+        template = f"{{{{ if not .System }}}}{default_turn}{{{{ end }}}}{template}"
     stops = {tokenizer.decode([token_id]) for token_id in prompts.end_of_turn_ids(tokenizer)}
     stops.add(parts.before["user"].strip())
-    stop_lines = "\n".join(f'PARAMETER stop "{stop}"' for stop in sorted(stops))
+    stop_lines = "".join(f'PARAMETER stop "{stop}"\n' for stop in sorted(stops) if stop)
     return (
-        f'FROM ./{gguf_name}\nTEMPLATE """{template}"""\nSYSTEM """{_quotable(system_prompt, tokenizer, parts)}"""\n'
-        f"{stop_lines}\nPARAMETER temperature {merged.TEMPERATURE}\nPARAMETER top_p {merged.TOP_P}\n"
-        f"PARAMETER top_k {merged.TOP_K}\nPARAMETER repeat_penalty 1.0\n"
+        f'FROM ./{gguf_name}\nTEMPLATE """{template}"""\n{system_line}{stop_lines}'
+        f"PARAMETER temperature {merged.TEMPERATURE}\nPARAMETER top_p {merged.TOP_P}\nPARAMETER top_k {merged.TOP_K}\n"
+        f"PARAMETER repeat_penalty 1.0\nPARAMETER num_predict {merged.MAX_REPLY_TOKENS}\n"
     )
 
 
@@ -85,13 +89,37 @@ def system_prompt(records: Sequence[Record]) -> str:
     return Counter(record.system or prompts.DEFAULT_SYSTEM_PROMPT for record in records).most_common(1)[0][0]
 
 
-def _quotable(text: str, tokenizer: PreTrainedTokenizerBase, parts: Turns) -> str:
-    """A system prompt as training renders it. A Modelfile can't escape triple quotes, so they become single ones."""
-    turn = prompts.render([{"role": "system", "content": text}], tokenizer, generation_prompt=False)
-    text = turn.removeprefix(parts.before["system"]).removesuffix(parts.after["system"])
-    if '"""' in text:
-        console.warn("the system prompt holds triple quotes, which a Modelfile can't; they become single ones")
-    return text.replace('"""', "'''")
+def _template(start: dict[str, str], parts: Turns) -> str:
+    """The chat template in Go's words; `start` is the text before a message, by role."""
+    branches = [
+        f'{{{{ {"if" if role == ROLES[0] else "else if"} eq .Role "{role}" }}}}'
+        f"{_in_template(start[role])}{{{{ .Content }}}}{_in_template(parts.after[role])}"
+        for role in ROLES
+    ]
+    messages = f"{{{{ range .Messages }}}}{''.join(branches)}{{{{ end }}}}{{{{ end }}}}"
+    return messages + _in_template(parts.reply_start)
+
+
+def _as_trained(system_prompt: str, tokenizer: PreTrainedTokenizerBase, parts: Turns) -> str:
+    """A system prompt as training renders it."""
+    turn = prompts.render([{"role": "system", "content": system_prompt}], tokenizer, generation_prompt=False)
+    return turn.removeprefix(parts.before["system"]).removesuffix(parts.after["system"])
+
+
+def _held_by_modelfile(text: str) -> bool:
+    return '"""' not in text and text.translate({ord("\t"): None, ord("\n"): None}).isprintable()
+
+
+def _in_template(text: str) -> str:
+    """A text as a template of Go writes it."""
+    return _SPECIAL.sub(_go_string, text)
+
+
+def _go_string(found: re.Match[str]) -> str:
+    if len(found[0]) == 1 and found[0].isprintable() and found[0] != "{":
+        return found[0]
+    escaped = "".join(f"\\U{ord(character):08x}" for character in found[0])
+    return f'{{{{ "{escaped}" }}}}'
 
 
 def _not_turn_by_turn() -> UserError:
