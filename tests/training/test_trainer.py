@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import MixtralConfig, MixtralForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM, RwkvConfig, RwkvForCausalLM
 
 from utils import base_models, prompts
 from utils.base_models import BaseModel
@@ -243,6 +243,15 @@ def test_full_fine_tuning_moves_every_weight_and_needs_unquantised_ones(build):
     assert all(not torch.equal(before[name], tensor) for name, tensor in weights(chat.model).items())
     with pytest.raises(UserError, match="add --quantization none"):
         build([SHORT], method="full", quantization="nf4")
+
+
+def test_an_evaluation_leaves_every_weight_of_full_fine_tuning_as_it_was():
+    """RWKV halves weights in place to be evaluated, and a checkpoint is written right after an evaluation."""
+    config = RwkvConfig(vocab_size=60, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2, rescale_every=1)
+    model = lora.add_adapter(RwkvForCausalLM(config), TrainingSettings(method="full", quantization="none"))
+    before = weights(model)
+    model.eval()(torch.tensor([[1, 2, 3]]))
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(model).items())
 
 
 def test_full_fine_tuning_starts_from_the_weights_of_the_base(build, tiny_base):

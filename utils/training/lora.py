@@ -39,6 +39,8 @@ def add_adapter(model: PreTrainedModel, settings: TrainingSettings) -> PeftModel
     if settings.method == "full":
         if settings.quantization != "none":
             raise UserError("--method full trains every weight, and quantised ones can't be: add --quantization none")
+        if hasattr(model.config, "rescale_every"):
+            model.config.rescale_every = 0  # RWKV halves weights in place to be evaluated; checkpoints would hold that
         return model.to(torch.float32).requires_grad_(True)
     model.requires_grad_(False)
     try:
