@@ -189,6 +189,25 @@ def test_nothing_is_put_before_a_prompt(tiny, tinyllama):
     assert template.startswith("{{ ' ' }}")
 
 
+@pytest.mark.parametrize(
+    ("template", "written"),
+    [
+        ("{{ bos_token }}{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}", False),
+        ("{% for m in messages %}{{ eos_token }}{{ m['content'] }}{% endfor %}", False),
+        ("{{ ' ' }}{% for m in messages %}{{ m['content'] }}{% endfor %}", False),
+        ("{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}", True),
+    ],
+    ids=["bos", "control", "space", "text"],
+)
+def test_tinyllamas_first_space_is_written_where_it_puts_one(template, written):
+    """Before a control token or a space it puts none."""
+    if not TINYLLAMA.exists():
+        pytest.skip("TinyLlama's tokenizer is not at ../shared/tinyllama")
+    other = AutoTokenizer.from_pretrained(TINYLLAMA)
+    other.chat_template = template
+    assert gguf_vocabulary.read(other, len(other)).leading_space is written
+
+
 def test_the_file_says_how_replies_are_drawn(tiny):
     """llama.cpp takes these where the command line says nothing else."""
     fields = gguf.GGUFReader(tiny.path).fields

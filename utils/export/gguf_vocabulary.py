@@ -21,8 +21,8 @@ class Vocabulary:
 
     `kind` is llama.cpp's name of the algorithm: "llama" merges by score, as SentencePiece does, "gpt2" by the list of
     `merges` after splitting as `splitter` says. `space_prefix` says that a space goes before every piece of text
-    between two control tokens; `leading_space` that one goes before the first piece alone, which llama.cpp can't, so
-    that the chat template writes it.
+    between two control tokens; `leading_space` that one goes before the text that a chat begins with, and nowhere else,
+    which llama.cpp can't, so that the chat template writes it.
     """
 
     kind: str
@@ -47,7 +47,8 @@ def read(tokenizer: PreTrainedTokenizerBase, size: int) -> Vocabulary:
     tokens, types = _tokens(tokenizer, size)
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
     if model.get("byte_fallback"):
-        space_prefix, leading_space = _spaces(parts)
+        space_prefix, at_the_start = _spaces(parts)
+        leading_space = at_the_start and not _begins_without_a_space(tokenizer)
         return Vocabulary("llama", "default", tokens, types, _scores(tokens, pairs), (), space_prefix, leading_space)
     merges = tuple(f"{left} {right}" for left, right in pairs)
     return Vocabulary("gpt2", _splitter(parts), tokens, types, merges=merges)
@@ -120,6 +121,13 @@ def _spaces(parts: dict[str, Any]) -> tuple[bool, bool]:
     if splitter is None and {each["type"] for each in normalizers} <= {"Prepend", "Replace"}:
         return any(each["type"] == "Prepend" for each in normalizers), False
     raise UserError(f"this tokenizer's handling of spaces can't be written as GGUF here; {CONVERTER}")
+
+
+def _begins_without_a_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a chat begins with a control token, such as BOS, or a space: none is put before these."""
+    chat = [{"role": "system", "content": "text"}, {"role": "user", "content": "text"}]
+    rendered = prompts.render(chat, tokenizer, generation_prompt=True)
+    return rendered.startswith((" ", *(token.content for token in tokenizer.added_tokens_decoder.values())))
 
 
 def _splitter(parts: dict[str, Any]) -> str:
