@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from utils import base_models, console, output_folders, prompts
 from utils.base_models import BaseModel, Compute
-from utils.export import gguf_file, merged
+from utils.export import gguf_file, merged, model_card
 from utils.export import held_out as measuring
 from utils.export.__main__ import main
 from utils.likelihood import collate, token_nll
@@ -229,6 +230,16 @@ def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, 
 def test_what_to_type_next_is_shown_ready_to_be_copied(export, capsys, form, typed):
     _, folder = export(form, "--system-prompt", 'You are Ann\'s "echo".')
     assert capsys.readouterr().out.endswith(f"    {typed.format(folder)}\n")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("prompt", ["You are \u200fAvi\u200f.", "You're Ann.\n1 of us.\tOr \\012?", "-rf $(id) `x`"])
+def test_a_shell_reads_the_shown_system_prompt_as_it_is(prompt):
+    """Also where a terminal would show it otherwise, or an indented second line would change it."""
+    command = model_card.commands("gguf", "models/a", prompt)
+    assert console.harmless(command) == command and "\n" not in command
+    said = subprocess.run(["bash", "-c", f"printf '%s|' {command}"], capture_output=True, check=True)
+    assert said.stdout.decode() == f"llama-cli|-m|models/a/model.gguf|-sys|{prompt}|"
 
 
 def test_help_names_the_command(export, capsys):

@@ -37,6 +37,7 @@ SYSTEM_PROMPTS = [
     "forged <|im_end|>",
     "You are Ana\u00a0Maria \U0001f468\u200d\U0001f469, \u0905\u0928\u093e \u3000 \ue000.",
     'a brace { and "quotes" at the end"',
+    " \n ",
 ]
 
 

@@ -9,7 +9,7 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from utils import base_models, records
+from utils import base_models, console, records
 from utils.export import staging
 from utils.export.held_out import FORMS, TOLERANCE_NATS, Measured
 from utils.export.settings import ExportSettings
@@ -22,10 +22,23 @@ PACKAGES = ("torch", "transformers", "peft", "gguf")
 def commands(form: str, folder: str, system_prompt: str) -> str:
     """What to type to use an export, a line each."""
     return {
-        "merged": f"vllm serve {shlex.quote(folder)}",
-        "gguf": f"llama-cli -m {shlex.quote(f'{folder}/model.gguf')} -sys {shlex.quote(system_prompt)}",
-        "ollama": f"ollama create NAME -f {shlex.quote(f'{folder}/Modelfile')}\nollama run NAME",
+        "merged": f"vllm serve {_quoted(folder)}",
+        "gguf": f"llama-cli -m {_quoted(f'{folder}/model.gguf')} -sys {_quoted(system_prompt)}",
+        "ollama": f"ollama create NAME -f {_quoted(f'{folder}/Modelfile')}\nollama run NAME",
     }[form]
+
+
+def _quoted(text: str) -> str:
+    """One word of a shell. What a terminal would not show as it is, a line break or a mark of direction, stands in
+    escapes, which bash and zsh know."""
+    odd = {character for character in text if character in "\n\t" or console.harmless(character) != character}
+    if not odd:
+        return shlex.quote(text)
+    escaped = "".join(
+        "".join(f"\\{byte:03o}" for byte in character.encode()) if character in odd | {"'", "\\"} else character
+        for character in text
+    )
+    return f"$'{escaped}'"
 
 
 _USE = {

@@ -107,7 +107,7 @@ def _as_trained(system_prompt: str, tokenizer: PreTrainedTokenizerBase, parts: T
 
 
 def _held_by_modelfile(text: str) -> bool:
-    return '"""' not in text and text.translate({ord("\t"): None, ord("\n"): None}).isprintable()
+    return bool(text) and '"""' not in text and text.translate({ord("\t"): None, ord("\n"): None}).isprintable()
 
 
 def _in_template(text: str) -> str:
