@@ -286,6 +286,16 @@ def test_a_template_without_a_system_role_gets_the_system_prompt_in_the_first_us
     assert supervised_text(encoded, gemma) == EVERYDAY.output.strip() + "<end_of_turn>"
 
 
+def test_other_programs_get_a_template_that_takes_a_system_prompt(with_template, any_tokenizer):
+    gemma = with_template(GEMMA)
+    messages, talk = prompts.prompt_messages(EVERYDAY), [{"role": "user", "content": "hi"}]
+    wanted = [prompts.render(each, gemma, generation_prompt=True) for each in (messages, talk)]
+    gemma.chat_template = prompts.template_for_others(gemma)
+    for each, text in zip((messages, talk), wanted, strict=True):
+        assert gemma.apply_chat_template(each, tokenize=False, add_generation_prompt=True) == text
+    assert prompts.template_for_others(any_tokenizer) == any_tokenizer.chat_template
+
+
 def test_a_template_that_renders_no_chat_at_all_is_one_line(with_template):
     stubborn = with_template("{{ raise_exception('only documents') }}")
     with pytest.raises(UserError, match=r"the chat template of .* can't render a chat: only documents"):

@@ -31,6 +31,13 @@ CHATML_TEMPLATE = (
 # SmolLM2's template puts in a system prompt of its own when there is none, so there always is one.
 DEFAULT_SYSTEM_PROMPT = "You are chatting with friends on Discord."
 
+# `_without_system_role` in a template's own words.
+_FOLD_SYSTEM_PROMPT = (
+    "{% if messages|length > 1 and messages[0]['role'] == 'system' and messages[1]['role'] == 'user' %}"
+    "{% set messages = [{'role': 'user', 'content': (messages[0]['content'] + '\\n\\n' + messages[1]['content'])|trim}]"
+    " + messages[2:] %}{% endif %}"
+)
+
 _ROLE_TAG = re.compile(r"<\|(?=[A-Za-z_]{1,32}\|>)")
 
 
@@ -84,6 +91,16 @@ def _without_system_role(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return list(messages)
     system, first, *rest = messages
     return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}".strip()}, *rest]
+
+
+def template_for_others(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's chat template for programs that don't come through here: one that refuses a system role, as
+    Gemma's does, is made to put the system prompt where `render` puts it."""
+    try:
+        tokenizer.apply_chat_template(prompt_messages(Record(instruction="hello", output="hi")), tokenize=False)
+    except TemplateError:
+        return _FOLD_SYSTEM_PROMPT + tokenizer.chat_template
+    return tokenizer.chat_template
 
 
 def encode_prompt(messages: Sequence[ChatMessage], tokenizer: PreTrainedTokenizerBase) -> list[int]:

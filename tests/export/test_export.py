@@ -144,6 +144,26 @@ def test_a_merged_model_answers_as_the_adapter_and_stops(export, adapter_folder,
     assert alone.config.use_cache
 
 
+def test_an_export_takes_a_system_prompt_also_where_its_base_refuses_one(export, adapter_folder, tiny_base, tmp_path):
+    from transformers import AutoTokenizer
+
+    other = shutil.copytree(tiny_base, tmp_path / "other")
+    refusing = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('none') }}{% endif %}"
+        "<|im_start|>{{ m['role'] + ' ' + m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant {% endif %}"
+    )
+    for folder in (other, adapter_folder):
+        (folder / "chat_template.jinja").write_text(refusing)
+    (adapter_folder / "training.json").unlink()
+    code, folder = export("merged", "--base-model", str(other))
+    assert code == 0
+    chat = [{"role": "system", "content": "You are Rohan."}, {"role": "user", "content": "hi"}]
+    assert AutoTokenizer.from_pretrained(folder).apply_chat_template(chat, tokenize=False) == (
+        "<|im_start|>user You are Rohan.\n\nhi<|im_end|>\n"
+    )
+
+
 def test_a_full_fine_tune_becomes_gguf_and_ollama(export, whole_model, tiny_base, tokenizer, held_out):
     for form, files in (("gguf", ["model.gguf"]), ("ollama", ["Modelfile", "model.gguf"])):
         code, folder = export(form, "--adapter", str(whole_model), "--overwrite", "--gguf-type", "f16")

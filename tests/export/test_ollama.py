@@ -220,6 +220,8 @@ def test_the_system_prompt_comes_from_the_records():
         "{% for m in messages %}{{ m['content'] }}{{ loop.index }}\n{% endfor %}",
         "{{ messages | length }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
         "{% for m in messages %}{{ m['content'] | upper }}\n{% endfor %}",
+        "{% if messages[-1]['role'] == 'system' %}{{ raise_exception('no question') }}{% endif %}"
+        "{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
     ],
 )
 def test_a_template_that_does_more_is_refused(tiny_base, template):

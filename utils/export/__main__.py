@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     libraries.prepare()
     import torch
 
+    from utils import prompts
     from utils.base_models import Compute
     from utils.console import UserError
     from utils.export import gguf_file, gguf_vocabulary, held_out, merged, model_card, ollama, source, staging
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     compute = base_models.choose_compute(trained.quantization, wanted.device)
 
     model, tokenizer = trained.load(Compute(compute.device, torch.float32, "none"))
+    tokenizer.chat_template = prompts.template_for_others(tokenizer)
     encoded = held_out.sample(test_records, tokenizer, wanted)
     system_prompt = wanted.system_prompt or ollama.system_prompt(test_records)
     if wanted.to != "merged":

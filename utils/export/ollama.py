@@ -43,7 +43,10 @@ def turns(tokenizer: PreTrainedTokenizerBase) -> Turns:
     before, after, rendered = {}, {}, ""
     talk = [{"role": role, "content": f"the {role} text"} for role in ROLES]
     for index, message in enumerate(talk):
-        longer = prompts.render(talk[: index + 1], tokenizer, generation_prompt=False)
+        try:
+            longer = prompts.render(talk[: index + 1], tokenizer, generation_prompt=False)
+        except UserError as error:  # some render no system prompt without a question
+            raise _not_turn_by_turn() from error
         start, found, end = longer.removeprefix(rendered).partition(message["content"])
         if not longer.startswith(rendered) or not found:
             raise _not_turn_by_turn()
