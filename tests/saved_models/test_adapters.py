@@ -733,7 +733,13 @@ def test_names_in_an_adapter_can_not_steer_the_terminal(adapter_folder, capsys):
 
 @pytest.mark.parametrize(
     ("key", "refused"),
-    [("num_hidden_layers", True), ("n_layer", True), ("vocab_size_per_layer_input", False), ("layer_size", False)],
+    [
+        ("num_hidden_layers", True),
+        ("n_layer", True),
+        ("vocab_size_per_layer_input", False),
+        ("layer_size", False),
+        ("max_window_layers", False),
+    ],
 )
 def test_more_layers_than_weights_are_refused_and_sizes_are_no_layers(tiny_base, tmp_path, key, refused):
     folder = shutil.copytree(tiny_base, tmp_path / "base")

@@ -20,7 +20,7 @@ from utils.console import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LAYERS = re.compile(r"(?<!per_)layers?$")  # what counts layers; sizes "per layer" do not
+_LAYERS = re.compile(r"(?<!per_)(?<!window_)layers?$")  # how many layers: no sizes per layer, nor a window's first
 LARGEST = 65_504.0  # float16's largest finite number; trained weights are far below it
 
 _FROM_THE_HUB = (
