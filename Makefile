@@ -35,6 +35,7 @@ clean: ## removes what the project made; data/raw stays
 	rm -rf .venv data/processed data/colab $(QUICK) models/quickstart models/finetuned models/tinyllama-finetuned
 
 .venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python %d.%d is too old: install 3.11 or newer, then name it: make PYTHON=python3.11 ..." % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 
 .venv/installed: requirements.txt | .venv/bin/python

@@ -14,6 +14,7 @@ validation.jsonl, test.jsonl and report.json.
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,8 +87,10 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
         files | {"report.json": report.encode(summary), "report.html": page.render(summary, harvest.months, sets)},
     )
     console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
-    data_dir = "" if chosen.output_dir == PrepareSettings().output_dir else f" --data-dir {chosen.output_dir}"
-    console.say(f"next   look at {chosen.output_dir / 'report.html'}, then python train_tinyllama.py{data_dir}")
+    train = f"{console.python()} train_tinyllama.py"
+    if chosen.output_dir != PrepareSettings().output_dir:
+        train += f" --data-dir {shlex.quote(str(chosen.output_dir))}"
+    console.say(f"next   look at {chosen.output_dir / 'report.html'}, then {train}")
 
 
 if __name__ == "__main__":

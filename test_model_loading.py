@@ -25,7 +25,7 @@ from utils.evaluation.settings import EvaluationSettings, shortened
 __test__ = False  # a script, whatever pytest makes of its name
 
 ADAPTER = "models/tinyllama-finetuned"
-TEST_FILE = "data/processed/test.jsonl"
+TEST_FILE = None  # held-out records; none takes those of the data that it was trained on
 
 RECORDS = 100  # held-out replies scored, one of each conversation first
 PROMPTS = 50  # held-out messages answered by both models
@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     libraries.prepare()
     from utils.evaluation import page, report, scope, subjects, summary
 
+    wanted = scope.with_held_out(wanted)
     if wanted.chat or wanted.web:
         from utils.evaluation import chat, web
 

@@ -127,6 +127,19 @@ def test_a_bug_keeps_its_traceback():
         console.run(main)
 
 
+def test_the_python_to_type(tmp_path, monkeypatch):
+    own = tmp_path / "venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(own))
+    monkeypatch.setenv("PATH", str(own.parent))  # as in an environment that was activated
+    assert console.python() == "python"
+    monkeypatch.setenv("PATH", "")
+    assert console.python() == str(own)
+    monkeypatch.chdir(tmp_path)
+    assert console.python() == str(Path("venv/bin/python"))
+
+
 def test_leaving_ends_the_process_at_once_with_all_that_it_said():
     code = "import atexit\nfrom utils import console\natexit.register(print, 'late')\nprint('said')\nconsole.leave()\n"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

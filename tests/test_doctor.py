@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -68,6 +69,26 @@ def test_where_nothing_is_installed_it_says_what_to_do(tmp_path):
     assert "No module named 'torch'" in output
     assert "Traceback" not in output
     assert (code, output.splitlines()[-1]) == (1, "training can't work here yet: packages, torch, bitsandbytes")
+
+
+def test_too_old_a_python_is_all_that_is_said(monkeypatch, capsys):
+    """What else is missing there is missing in the wrong place."""
+    monkeypatch.setattr(sys, "version_info", (3, 10, 13, "final", 0))
+    monkeypatch.setattr(sys, "argv", ["doctor"])
+    assert doctor.main() == 1
+    assert list(states(capsys.readouterr().out)) == ["Python"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_refuses_too_old_a_python(tmp_path):
+    stand_in = tmp_path / "python3"  # this very Python, saying that it is 3.10
+    stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 10, 13); $2"\n')
+    stand_in.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "doctor", f"PYTHON={stand_in}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and not (tmp_path / ".venv").exists()
+    assert "Python 3.10 is too old: install 3.11 or newer" in done.stderr
 
 
 def test_a_library_that_is_there_and_broken_is_to_be_installed_anew(tmp_path, monkeypatch):
@@ -215,6 +236,11 @@ def test_a_hub_that_answers_and_one_that_does_not(monkeypatch):
     assert finding.state == "optional"
     assert "can't be reached" in finding.detail
     assert "--base-model starter" in finding.fix
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    finding = probes.hub_probe()
+    assert "through your proxy" in finding.detail and "HTTPS_PROXY" in finding.fix
+    assert "secret" not in str(finding)
 
 
 def test_wandb_without_and_with_a_login(monkeypatch, tmp_path):
@@ -223,7 +249,7 @@ def test_wandb_without_and_with_a_login(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     assert probes.wandb_probe().detail == "not logged in; metrics go into files alone"
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password invented\n")
-    (tmp_path / ".netrc").chmod(0o600)
+    (tmp_path / ".netrc").chmod(0o644)  # wandb doesn't mind
 
     def unreachable(*_, **__):
         raise OSError
@@ -232,3 +258,5 @@ def test_wandb_without_and_with_a_login(monkeypatch, tmp_path):
     finding = probes.wandb_probe()
     assert finding.detail == "logged in, but api.wandb.ai can't be reached"
     assert "invented" not in str(finding)
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user\n")
+    assert probes.wandb_probe().detail == "not logged in; metrics go into files alone"

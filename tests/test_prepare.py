@@ -14,7 +14,7 @@ import pytest
 
 import prepare_training_data
 from tests.chatlogs import discord_files as files
-from utils import records
+from utils import console, records
 from utils.console import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -220,7 +220,7 @@ def test_a_test_too_small_for_a_verdict_is_said_before_anybody_trains(tmp_path, 
     prepare(SAMPLE, tmp_path / "out", "--test-share", "0.1")
     printed = capsys.readouterr().out
     share = re.search(r"from 30 on; --test-share (\S+) would hold out about enough", printed)[1]
-    assert printed.endswith(f"then python train_tinyllama.py --data-dir {tmp_path / 'out'}\n")
+    assert printed.endswith(f"then {console.python()} train_tinyllama.py --data-dir {tmp_path / 'out'}\n")
     sets = prepare(SAMPLE, tmp_path / "out", "--test-share", share)
     assert len({record.source.conversation for record in sets["test"]}) >= records.ENOUGH_CONVERSATIONS
     assert "whether training helped" not in capsys.readouterr().out

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -145,6 +146,15 @@ def _error_line(error: UserError) -> str:
     """One line; a name out of somebody else's file can't steer the terminal."""
     printable = "".join(each if each.isprintable() else " " for each in str(error))
     return f"error: {' '.join(printable.split())}"
+
+
+def python() -> str:
+    """What to type for the Python that runs: `python` where the shell means this one by it, else its path."""
+    own = Path(sys.executable)
+    found = shutil.which("python")
+    if found and Path(found).parent == own.parent:
+        return "python"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
 
 
 def is_main_process() -> bool:

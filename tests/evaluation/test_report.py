@@ -157,6 +157,12 @@ def test_the_summary_fits_a_screen(capsys):
         assert any(line.startswith(name) for line in lines)
 
 
+def test_a_command_is_one_line_whatever_its_length(capsys):
+    subject = "models/quite a long name of a folder for a single adapter"
+    summary.show(findings.evaluation(subject=subject), Path("models/evaluation.html"))
+    assert f"test_model_loading.py --adapter '{subject}' --chat\n" in capsys.readouterr().out
+
+
 def test_examples_are_one_line_each(capsys):
     summary.show_examples(findings.evaluation().answered)
     lines = capsys.readouterr().out.splitlines()

@@ -72,6 +72,19 @@ def test_the_training_records_stand_beside_the_held_out_ones(prepared):
     assert (len(found.records), found.unchecked) == (2, ())
 
 
+def test_unasked_the_held_out_records_are_those_of_the_training(prepared, tmp_path):
+    """Another persona's records may have been prepared since."""
+    unasked = EvaluationSettings(adapter=str(tmp_path))
+    assert scope.with_held_out(prepared) == prepared
+    assert scope.with_held_out(unasked).test_file == Path("data/processed/test.jsonl")
+    manifest = json.loads((tmp_path / "training.json").read_text())
+    manifest["settings"]["data_dir"] = str(tmp_path / "data")
+    (tmp_path / "training.json").write_text(json.dumps(manifest))
+    assert scope.with_held_out(unasked).test_file == Path("data/processed/test.jsonl")  # nothing lies there
+    records.write(tmp_path / "data/test.jsonl", held_out(1))
+    assert scope.with_held_out(unasked).test_file == tmp_path / "data/test.jsonl"
+
+
 def test_other_training_records_are_doubtful(prepared, tmp_path):
     records.write(tmp_path / "train.jsonl", held_out(3))
     found = scope.training_replies(prepared)

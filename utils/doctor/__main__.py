@@ -39,14 +39,13 @@ def main() -> int:
     argparse.ArgumentParser(
         "python -m utils.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
-    with ThreadPoolExecutor(max_workers=len(ISOLATED)) as pool:
-        running = [pool.submit(isolate, *probe) for probe in ISOLATED]
-        findings = [project.python(), project.packages(), *(each.result() for each in running)]
-    findings += [project.disk(), project.starter(), project.data(), project.adapters()]
-    broken = [finding.part for finding in findings if finding.state == "broken"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a folder may be named as the terminal can't write
+    findings = [project.python()]
+    if findings[0].state != "broken":  # what is installed for another Python would only mislead
+        findings += examine()
+    broken = [finding.part for finding in findings if finding.state == "broken"]
     try:
         show_all(findings)
         print(
@@ -55,6 +54,14 @@ def main() -> int:
     except BrokenPipeError:  # nobody reads on, as after `| head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1 if broken else 0
+
+
+def examine() -> list[Finding]:
+    """Everything but Python itself."""
+    with ThreadPoolExecutor(max_workers=len(ISOLATED)) as pool:
+        running = [pool.submit(isolate, *probe) for probe in ISOLATED]
+        findings = [project.packages(), *(each.result() for each in running)]
+    return [*findings, project.disk(), project.starter(), project.data(), project.adapters()]
 
 
 def show_all(findings: Sequence[Finding]) -> None:

@@ -10,15 +10,18 @@ import shutil
 import socket
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from utils.doctor import project
 from utils.doctor.finding import Finding
 
 WANDB_HOST = "api.wandb.ai"
 NETWORK_TIMEOUT_S = 5
+PROXY = "mend or unset HTTPS_PROXY and HTTP_PROXY, which pip uses as well; --base-model FOLDER needs no network"
 
 
 def torch_probe() -> Finding:
@@ -105,6 +108,9 @@ def hub_probe() -> Finding:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         reason = getattr(reason, "strerror", None) or reason
+        proxy = urllib.request.getproxies().get(urllib.parse.urlsplit(endpoint).scheme)
+        if proxy and not urllib.request.proxy_bypass(urllib.parse.urlsplit(endpoint).hostname or ""):
+            return Finding("model hub", "optional", f"{endpoint} can't be reached through your proxy ({reason})", PROXY)
         return Finding("model hub", "optional", f"{endpoint} can't be reached ({reason})", fix)
     return Finding("model hub", "fine", f"{endpoint} answers")
 
@@ -112,10 +118,12 @@ def hub_probe() -> Finding:
 def _logged_in() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
+    path = os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")  # where wandb looks
     try:
-        return netrc.netrc().authenticators(WANDB_HOST) is not None
-    except (OSError, netrc.NetrcParseError):
+        login = netrc.netrc(Path(path).expanduser()).authenticators(WANDB_HOST)
+    except (OSError, RuntimeError, netrc.NetrcParseError):
         return False
+    return bool(login and login[2])
 
 
 def _memory_gib() -> float | None:

@@ -43,7 +43,10 @@ def python() -> Finding:
     version = platform.python_version()
     if sys.version_info < (3, 11):  # noqa: UP036 - the doctor is asked where too old a Python may be
         return Finding(
-            "Python", "broken", f"{version} is too old", "install Python 3.11 or newer, then make a new .venv"
+            "Python",
+            "broken",
+            f"{version} is too old",
+            "install Python 3.11 or newer, delete .venv, then make PYTHON=python3.11 doctor",
         )
     detail = f"{version}, {sys.executable}"
     if _outside() and _own_python().exists():

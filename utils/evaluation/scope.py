@@ -50,6 +50,13 @@ def within_positions(settings: EvaluationSettings, model: PreTrainedModel) -> Ev
     return replace(settings, max_length_tokens=room)
 
 
+def with_held_out(settings: EvaluationSettings) -> EvaluationSettings:
+    """The same evaluation with a file of held-out records: unless one is named, that of the model's own training."""
+    return replace(
+        settings, test_file=settings.test_file or manifests.held_out_file(Path(settings.adapter).expanduser())
+    )
+
+
 def output_folder(settings: EvaluationSettings) -> Path:
     """Where evaluation.json and evaluation.html go. Raises UserError when nothing can be written there."""
     target = Path(settings.adapter).expanduser()

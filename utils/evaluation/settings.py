@@ -23,7 +23,9 @@ class EvaluationSettings:
         Annotated[str, Meta(min_length=1)] | None,
         Meta(description="Hub id, folder or `starter`; none takes the one that the adapter was trained on."),
     ] = None
-    test_file: Annotated[Path, Meta(description="Held-out records.")] = Path("data/processed/test.jsonl")
+    test_file: Annotated[
+        Path | None, Meta(description="Held-out records; none takes test.jsonl of the data that it was trained on.")
+    ] = None
     train_file: Annotated[
         Path | None, Meta(description="What it was trained on, for the leak test; none takes train.jsonl beside them.")
     ] = None

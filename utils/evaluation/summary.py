@@ -57,7 +57,11 @@ def show(evaluation: Evaluation, page: Path) -> None:
     if evaluation.unchecked:
         console.say(f"not checked: {len(evaluation.unchecked)}, listed on the page")
     for line in advice.how_to_go_on(evaluation)[:1]:
-        console.say(wrapped(f"next    {line}"))
+        command = line.removeprefix(advice.TALK)
+        if command != line:  # in one piece: a line break within would run what stands before it
+            console.say(f"next    {advice.TALK.strip()}\n        {_flat(command)}")
+        else:
+            console.say(wrapped(f"next    {line}"))
     console.say(f"page    {page}")
 
 

@@ -35,9 +35,10 @@ def main(argv: list[str] | None = None) -> None:
     from utils.console import UserError
     from utils.export import gguf_file, gguf_vocabulary, held_out, merged, model_card, ollama, source, staging
     from utils.export.held_out import Measured
+    from utils.saved_models import manifests
 
     staging.check_destination(wanted.destination, wanted.overwrite)
-    test_records = records.read(wanted.test_file)
+    test_records = records.read(wanted.test_file or manifests.held_out_file(wanted.adapter))
     trained = source.verify(wanted.adapter, wanted.base_model)
     if trained.adapter is None and wanted.to == "merged":
         raise UserError(f"{wanted.adapter} is a whole model already: use it as it is, or export it with --to gguf")

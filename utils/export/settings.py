@@ -38,9 +38,9 @@ class ExportSettings:
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], Meta(description="Where to merge and measure; auto takes the fastest.")
     ] = "auto"
-    test_file: Annotated[Path, Meta(description="Held-out records that the export is measured on.")] = Path(
-        "data/processed/test.jsonl"
-    )
+    test_file: Annotated[
+        Path | None, Meta(description="Held-out records to measure it on; none takes those of the training's data.")
+    ] = None
     records: Annotated[int, Meta(ge=1, description="Held-out records scored at most, the same ones each time.")] = 20
     max_length_tokens: Annotated[int, Meta(ge=32, description="Longer records lose their oldest turns.")] = 512
     seed: Annotated[int, Meta(ge=0, description="Fixes the choice of records.")] = 42

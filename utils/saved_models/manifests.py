@@ -17,6 +17,7 @@ from utils.console import UserError
 from utils.saved_models import model_files
 
 NAME = "training.json"
+HELD_OUT = Path("data/processed/test.jsonl")
 
 # Files that loading reads. One that the manifest does not list was put there after training.
 READ_WHEN_LOADING = (
@@ -46,6 +47,7 @@ class TrainedWith(msgspec.Struct, frozen=True):
     lora_rank: int
     lora_alpha: float
     method: Literal["lora", "rslora", "dora", "full"] = "lora"
+    data_dir: str | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -78,6 +80,17 @@ def read(folder: Path, *needed: str) -> Manifest | None:
     if unlisted:
         raise UserError(f"{path} is not what a train script writes: it lists no sha256 of {min(unlisted)}")
     return manifest
+
+
+def held_out_file(folder: Path) -> Path:
+    """test.jsonl of the data that the folder's model was trained on, where that is still there, else the one that
+    prepare_training_data.py writes unless another place is named."""
+    manifest = read(folder)
+    if manifest and manifest.settings.data_dir:
+        path = Path(manifest.settings.data_dir) / HELD_OUT.name
+        if path.exists():
+            return path
+    return HELD_OUT
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

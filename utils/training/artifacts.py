@@ -204,4 +204,6 @@ def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     console.say(f"peak memory            {results['peak_memory_mib']:,} MiB")
     what = "model and tokenizer" if run.method == "full" else "adapter and tokenizer"
     console.say(f"{what:<23}{run.output_dir}")
-    console.say(f"next                   python test_model_loading.py --adapter {shlex.quote(str(run.output_dir))}")
+    console.say(
+        f"next                   {console.python()} test_model_loading.py --adapter {shlex.quote(str(run.output_dir))}"
+    )

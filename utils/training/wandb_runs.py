@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import netrc
 import os
+from pathlib import Path
 from typing import Any
 
 from utils import console, settings
@@ -66,10 +67,12 @@ def choose_mode(wanted: str) -> str:
 def _logged_in() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
+    path = os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")  # where wandb looks
     try:
-        return netrc.netrc().authenticators(HOST) is not None
-    except (OSError, netrc.NetrcParseError):
+        login = netrc.netrc(Path(path).expanduser()).authenticators(HOST)
+    except (OSError, RuntimeError, netrc.NetrcParseError):
         return False
+    return bool(login and login[2])
 
 
 def _host_reachable() -> bool:
