@@ -192,7 +192,11 @@ def test_no_drawer_for_whatever_is_left_over():
 
 
 def test_the_tree_in_the_readme_is_the_tree_in_git():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    new = ["git", "ls-files", "--others", "--exclude-standard", "utils"]  # before it is committed
+    listed = "".join(
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for command in (["git", "ls-files"], new)
+    )
     tracked = [Path(line) for line in listed.splitlines() if not line.startswith(".")]
     wanted = {path.parts[0] + ("/" if len(path.parts) > 1 else "") for path in tracked}
     for path in tracked:

@@ -26,14 +26,14 @@ from utils.training.colab_settings import ColabSettings
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[0]
 PAGE_AFTER_LAYOUT = (ROOT / "README.md").read_text(encoding="utf-8").split("## Layout")[1].split("```", 2)[2]
-PROGRAMS = ("python", "make", "pip", "accelerate", "llama-cli", "ollama", "vllm")
+PROGRAMS = ("python", "python3", "make", "pip", "accelerate", "llama-cli", "ollama", "vllm")
 HUB_FOLDER = "hub/models--TinyLlama--TinyLlama-1.1B-Chat-v1.0"
 
 # What the walk below doesn't run, and who does.
 ELSEWHERE = {
     "make quickstart": "itself",
     "make test": "itself",
-    "python -m venv .venv": "the Makefile",
+    "python3 -m venv .venv": "the Makefile",
     "python -m pip install -r requirements.txt": "the Makefile",
     "pip install -r requirements-web.txt": "tests/evaluation/test_web.py, where it is installed",
     "accelerate launch --config_file configs/distributed.yaml train_tinyllama.py": "tests/training/test_distributed.py",

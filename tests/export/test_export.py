@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from utils.base_models import BaseModel, Compute
 from utils.export import gguf_file, merged, model_card
 from utils.export import held_out as measuring
 from utils.export.__main__ import main
+from utils.export.settings import ExportSettings
 from utils.likelihood import collate, token_nll
 from utils.saved_models import adapters
 from utils.training import artifacts
@@ -362,6 +364,13 @@ def test_a_base_of_another_architecture_is_refused_before_the_work(refused, monk
     monkeypatch.setattr(gguf_vocabulary, "read", unsupported)
     monkeypatch.setattr(merged, "write", lambda *_: pytest.fail("merged already"))
     assert refused("gguf") == "this tokenizer can't be written"
+
+
+def test_every_form_has_its_place_in_the_card():
+    """What is missing there is missed when the work is done."""
+    forms = set(get_args(get_args(get_type_hints(ExportSettings, include_extras=True)["to"])[0]))
+    assert forms == model_card._USE.keys() == model_card._RELATION.keys()
+    assert all(model_card.commands(form, "folder", "You are Rohan.") for form in forms)
 
 
 def test_no_records_to_measure_on(refused, tmp_path):
