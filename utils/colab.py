@@ -5,11 +5,13 @@ Everywhere else each function does the local equivalent, so that the same cells 
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Container, Iterable
 from pathlib import Path
@@ -102,12 +104,12 @@ def choose_source(source: str, folder: Path) -> Path:
 
     from utils import records
 
-    uploaded = files.upload()
+    with tempfile.TemporaryDirectory() as passing, contextlib.chdir(passing):  # Colab writes a copy into the folder
+        uploaded = files.upload()
     if not uploaded:
         raise UserError("nothing was uploaded; run the cell again, or give SOURCE a path, such as one on Drive")
     for name, content in uploaded.items():
         records.write_atomically(folder / Path(name).name, content)
-        Path(name).unlink(missing_ok=True)  # Colab keeps a copy in the present folder
     return folder
 
 

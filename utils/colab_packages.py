@@ -14,6 +14,11 @@ from pathlib import Path
 from utils import colab, console
 from utils.console import UserError
 
+# Colab has a release of it that peft refuses, with an error at the first layer; nothing here needs it.
+REFUSED_BY_PEFT = "torchao"
+
+_session = {"outdated": False}  # holds packages that have been replaced on the disk since
+
 
 def install(file: Path) -> None:
     """Installs the pinned packages in Colab; elsewhere that is the user's business.
@@ -21,25 +26,41 @@ def install(file: Path) -> None:
     Colab's torch stays, since it fits the GPU's driver, and so does every package that this session has already loaded,
     since half of it would be old and half new. Does nothing when all the others are there.
 
-    Raises UserError when pip can't do it within those bounds.
+    Raises UserError when the session must be restarted, since one that is loaded had to change, and when pip fails.
     """
     if not colab.in_colab():
         return
-    kept = loaded_packages() | {"torch"}
-    wanted = [line for line in pinned(file) if line.split("==")[0].lower() not in kept]
-    if all(_installed(name) == version for name, version in (line.split("==") for line in wanted)):
-        return
-    console.say(f"installing {len(wanted)} packages; torch {_installed('torch')} stays as it is")
+    if _installed(REFUSED_BY_PEFT):
+        _pip("uninstall", "--yes", REFUSED_BY_PEFT)
+    loaded = loaded_packages() | {"torch"}
+    wanted = [line for line in pinned(file) if line.split("==")[0].lower() not in loaded]
+    if any(_installed(name) != version for name, version in (line.split("==") for line in wanted)):
+        console.say(f"installing {len(wanted)} packages; torch {_installed('torch')} stays as it is")
+        if _install(wanted, kept=loaded):
+            fault = _install(wanted, kept={"torch"})
+            if fault:
+                raise UserError(f"pip: {fault}")
+            _session["outdated"] = True
+    if _session["outdated"]:
+        raise UserError("packages that were in use had to change: Runtime > Restart session, then run all cells again")
+
+
+def _install(wanted: list[str], kept: set[str]) -> str | None:
+    """What keeps pip from installing them with those in `kept` as they are, None when it has."""
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "kept.txt"
         constraints.write_text("".join(f"{name}=={_installed(name)}\n" for name in sorted(kept) if _installed(name)))
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*command, "--constraint", constraints, *wanted], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-        raise UserError(f"pip: {lines[0].removeprefix('ERROR: ')}; Runtime > Restart session, then run all cells again")
+        return _pip("install", "--constraint", str(constraints), *wanted)
+
+
+def _pip(command: str, *arguments: str) -> str | None:
+    """pip's first complaint, None when it succeeds."""
+    pip = [sys.executable, "-m", "pip", command, "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, *arguments], capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return None
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    return lines[0].removeprefix("ERROR: ") if lines else "no reason given"
 
 
 def pinned(file: Path) -> list[str]:
