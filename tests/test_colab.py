@@ -262,7 +262,7 @@ def test_killed_and_stopped_and_every_cell_twice_ends_as_an_uninterrupted_script
         with pytest.raises(CellExecutionError), at_checkpoint(broken, 40, lambda: send(running, signal.SIGINT)):
             execute(running)
         assert "going on from" in told(notebook)
-        assert "and saved; go on" in told(notebook)
+        assert "and saved; run this cell again" in told(notebook)
         assert not (broken / "checkpoints/finished.json").exists()
         execute(running, times=2)
     one, other = (load_file(folder / "adapter_model.safetensors") for folder in (whole, broken))

@@ -154,7 +154,8 @@ def show_files(paths: Iterable[Path]) -> None:
 
         if path.suffix == ".html":  # in a frame, so that the page's style stays its own
             page = html.escape(path.read_text(encoding="utf-8"), quote=True)
-            display(HTML(f'<iframe srcdoc="{page}" width="100%" height="{PAGE_HEIGHT_PX}" frameborder="0"></iframe>'))
+            frame = f'<iframe srcdoc="{page}" width="100%" height="{PAGE_HEIGHT_PX}" frameborder="0"></iframe>'
+            display(HTML(f"<div>{frame}</div>"))  # IPython warns of a bare frame
         else:
             display(Image(filename=str(path)))
 

@@ -28,6 +28,8 @@ from rich.table import Table
 # Chat text and names may hold what would steer a terminal or turn its text around.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+_FLAG = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)")
+
 _FAULTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or name a place on another disk"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "ask for the right to it, or name another place"),
@@ -58,8 +60,8 @@ class UserError(Exception):
     """A mistake that the user can mend: one line that says what, where and how to fix it."""
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows of it in a notebook, where there is no `run` around a cell."""
-        return [_error_line(self)]
+        """What IPython shows of it in a notebook, where there is no `run` around a cell and flags are constants."""
+        return [_FLAG.sub(lambda flag: flag[1].upper().replace("-", "_"), _error_line(self))]
 
 
 def run(main: Callable[[], object]) -> None:
@@ -202,6 +204,7 @@ def escape(text: str) -> str:
 
 def progress(unit: str = "") -> Progress:
     """A progress bar on stderr that vanishes when done and stays silent where there is no terminal."""
+    shown = err.is_terminal and is_main_process()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -209,7 +212,7 @@ def progress(unit: str = "") -> Progress:
         TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=err,
+        console=err if shown else Console(quiet=True),  # Colab's rich ends a disabled bar with an empty line
         transient=True,
-        disable=not (err.is_terminal and is_main_process()),
+        disable=not shown,
     )

@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from utils import console
+from utils import colab, console
 from utils.base_models import Compute
 from utils.training import checkpoints, disk, plots, wandb_runs
 from utils.training.checkpoints import Checkpoint
@@ -95,7 +95,8 @@ def train(chat: ChatTrainer, run: TrainingSettings, start: Checkpoint | None) ->
 
 
 def _say_how_to_go_on(chat: ChatTrainer) -> None:
-    console.say(f"stopped after step {chat.state.global_step} and saved; go on with the same command and --resume")
+    how = "run this cell again to go on" if colab.in_notebook() else "go on with the same command and --resume"
+    console.say(f"stopped after step {chat.state.global_step} and saved; {how}")
 
 
 class _Milestones(TrainerCallback):
