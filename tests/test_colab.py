@@ -423,7 +423,7 @@ def test_an_upload_is_kept_and_not_asked_for_again(colab_is_loaded, tmp_path, mo
     assert colab.choose_source("upload", raw) == raw
     assert (raw / "general.json").read_bytes() == b"[]"
     assert colab.choose_source("upload", raw) == raw
-    assert "were uploaded" in capsys.readouterr().out
+    assert "before is used" in capsys.readouterr().out
 
 
 def test_a_script_that_stops_stops_the_notebook(tmp_path, capsys):

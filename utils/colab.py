@@ -94,9 +94,8 @@ def choose_source(source: str, folder: Path) -> Path:
     """
     if source != UPLOAD:
         return Path(source)
-    kept = sorted(path for path in folder.glob("*") if not path.name.startswith("."))
-    if kept:
-        console.say(f"{len(kept)} files were uploaded to {folder} before; delete them there to upload others")
+    if any(not path.name.startswith(".") for path in folder.glob("*")):
+        console.say(f"what was uploaded to {folder} before is used; delete it there to upload something else")
         return folder
     if not in_colab():
         raise UserError(f'SOURCE = "{UPLOAD}" works in Colab alone; name a folder, an export or a zip')
