@@ -48,7 +48,7 @@ MAX_LENGTH_TOKENS = 512
 EPOCHS = 3
 SAVE_EVERY_MINUTES = 5.0  # what a lost session costs at most
 RESUME = True  # go on after a disconnect
-RESTART = False  # True drops what was trained and starts over, after a change of settings or data
+RESTART = False  # True drops what was trained with other settings or data, and starts over
 
 # %% [markdown]
 # ## The project

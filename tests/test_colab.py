@@ -46,11 +46,12 @@ PRETENDED_COLAB = {
             print(f"Mounted at {mountpoint}")
         """,
     "files.py": """
+        import os
         import shutil
         from pathlib import Path
 
         def upload():
-            content = Path("to-upload.zip").read_bytes()
+            content = Path(os.environ["TO_UPLOAD"]).read_bytes()
             Path("history.zip").write_bytes(content)
             return {"history.zip": content}
 
@@ -165,6 +166,7 @@ def pretended_colab(tmp_path, monkeypatch):
     for name, code in PRETENDED_COLAB.items():
         (modules / name).write_text(textwrap.dedent(code))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+    monkeypatch.setenv("TO_UPLOAD", shutil.make_archive(str(tmp_path / "history"), "zip", ROOT / "data/sample"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # whatever the notebook installs must be there already
 
     repository = tmp_path / "repository"
@@ -188,9 +190,7 @@ def in_colab(notebook: NotebookNode, tmp_path: Path) -> NotebookNode:
         notebook,
         "storage =",
         f"""
-        import shutil
         colab.DRIVE = Path({str(tmp_path / "drive")!r})
-        shutil.make_archive("to-upload", "zip", "data/sample")
         """,
     )
     return notebook
@@ -218,6 +218,7 @@ def test_on_colab_from_an_empty_folder_to_the_download_and_all_again(pretended_c
         weights, metrics = load_file(adapter / "adapter_model.safetensors"), (adapter / "metrics.jsonl").read_text()
         execute(running, but="test_file =")  # most of its time, and another process
 
+    assert "UserWarning" not in once
     for text in ("Mounted at", "2 steps in micro-batches of", "validation perplexity", "saved "):
         assert text in once
     shown = {kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())}
@@ -336,6 +337,14 @@ def test_a_mistake_in_the_first_cell_is_one_line(quick):
     assert told(notebook).splitlines() == ["error: LEARNING_RATE in script: expected `float`, got `str`, not 'fast'"]
 
 
+def test_a_project_that_git_cannot_get_is_told_without_a_traceback(tmp_path):
+    notebook = up_to(notebook_with(REPOSITORY=str(tmp_path / "nowhere")), "import os")
+    with pytest.raises(CellExecutionError):
+        client(notebook, tmp_path).execute()
+    assert "git can't get the project from" in told(notebook)
+    assert "CalledProcessError" not in told(notebook)
+
+
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2():
     command = [sys.executable, "train_colab.py", "--learning-rte", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -382,6 +391,32 @@ def test_colabs_torch_is_never_replaced(colab_is_loaded, pip_from):
         colab_packages.install(requirements)
 
 
+def test_a_package_in_use_that_must_change_asks_for_a_new_session(colab_is_loaded, pip_from, monkeypatch, capsys):
+    monkeypatch.setitem(colab_packages._session, "outdated", False)
+    a_wheel(pip_from, "msgspec")
+    a_wheel(pip_from, "demanding", "msgspec==1.0")
+    requirements = pip_from / "requirements.txt"
+    requirements.write_text("demanding==1.0\n")
+    with pytest.raises(UserError, match=r"had to change: Runtime > Restart session, then run all cells again"):
+        colab_packages.install(requirements)
+    requirements.write_text("")  # as if it were installed now: this session still holds the old one
+    with pytest.raises(UserError, match="Restart session"):
+        colab_packages.install(requirements)
+
+
+def test_colabs_torchao_which_peft_refuses_goes(colab_is_loaded, pip_from, monkeypatch):
+    asked = []
+    versions = {"torchao": "0.10.0"}
+    monkeypatch.setattr(colab_packages, "_installed", versions.get)
+    monkeypatch.setattr(colab_packages, "_pip", lambda *arguments: asked.append(arguments))
+    (pip_from / "requirements.txt").write_text("")
+    colab_packages.install(pip_from / "requirements.txt")
+    assert asked == [("uninstall", "--yes", "torchao")]
+    versions.clear()
+    colab_packages.install(pip_from / "requirements.txt")
+    assert len(asked) == 1
+
+
 def test_a_package_in_use_stays_as_it_is(colab_is_loaded, pip_from):
     a_wheel(pip_from, "msgspec")
     requirements = pip_from / "requirements.txt"
@@ -413,6 +448,12 @@ def test_without_drive_training_goes_on(colab_is_loaded, capsys):
     assert colab.storage(None) == Path()
 
 
+@pytest.mark.parametrize("drive_folder", ["/rohanai", "../rohanai", "a/../.."])
+def test_a_drive_folder_that_is_not_on_drive_is_refused(colab_is_loaded, drive_folder):
+    with pytest.raises(UserError, match="DRIVE_FOLDER is a folder in My Drive"):
+        colab.storage(drive_folder)
+
+
 def test_an_upload_is_kept_and_not_asked_for_again(colab_is_loaded, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     answers = [{}, {"general.json": b"[]"}]
@@ -424,6 +465,21 @@ def test_an_upload_is_kept_and_not_asked_for_again(colab_is_loaded, tmp_path, mo
     assert (raw / "general.json").read_bytes() == b"[]"
     assert colab.choose_source("upload", raw) == raw
     assert "before is used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["README.md", "README (1).md"])  # what Colab called an upload at first, and does now
+def test_an_upload_leaves_the_projects_files_alone(colab_is_loaded, tmp_path, monkeypatch, key):
+    def upload() -> dict[str, bytes]:
+        saved = Path("README (1).md" if Path("README.md").exists() else "README.md")
+        saved.write_bytes(b"theirs")
+        return {key: b"theirs"}
+
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("ours")
+    colab_is_loaded.files = types.SimpleNamespace(upload=upload)
+    colab.choose_source("upload", Path("data/raw"))
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.*")} == {"README.md": "ours"}
+    assert (tmp_path / "data/raw" / key).read_bytes() == b"theirs"
 
 
 def test_a_script_that_stops_stops_the_notebook(tmp_path, capsys):

@@ -144,3 +144,16 @@ def test_leaving_ends_the_process_at_once_with_all_that_it_said():
     code = "import atexit\nfrom utils import console\natexit.register(print, 'late')\nprint('said')\nconsole.leave()\n"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (shown.returncode, shown.stdout, shown.stderr) == (0, "said\n", "")
+
+
+def test_a_notebook_is_told_its_own_names_of_settings():
+    mistake = console.UserError("add --resume, or name another --output-dir; a--b is no flag, nor is --")
+    assert mistake._render_traceback_() == ["error: add RESUME, or name another OUTPUT_DIR; a--b is no flag, nor is --"]
+
+
+def test_a_bar_that_nobody_sees_says_nothing(monkeypatch, capsys):
+    """rich 13, Colab's, ends even a disabled one with a line."""
+    monkeypatch.setattr(console.Progress, "stop", lambda bar: bar.console.print())
+    with console.progress("files") as bar:
+        console.say("read", above=bar)
+    assert (capsys.readouterr().err, bar.disable) == ("", True)

@@ -74,9 +74,15 @@ def storage(drive_folder: str | None) -> Path:
     """The folder for what must outlive the session: on Google Drive in Colab, the present folder anywhere else.
 
     `drive_folder` is its name in My Drive; None keeps everything in the session.
+
+    Raises UserError when that leads elsewhere, such as "/rohanai", which the session would take with it.
     """
     if not in_colab() or drive_folder is None:
         return Path()
+    my_drive = DRIVE / "MyDrive"
+    folder = my_drive / drive_folder
+    if not Path(os.path.normpath(folder)).is_relative_to(my_drive):
+        raise UserError(f'DRIVE_FOLDER is a folder in My Drive, such as "rohanai", and {drive_folder} is not in there')
     from google.colab import drive
 
     try:
@@ -84,7 +90,7 @@ def storage(drive_folder: str | None) -> Path:
     except Exception as error:  # Colab has a class of its own for a declined request, and others for other failures
         console.warn(f"no Google Drive ({error}): checkpoints and adapter are lost when this session ends")
         return Path()
-    return DRIVE / "MyDrive" / drive_folder
+    return folder
 
 
 def choose_source(source: str, folder: Path) -> Path:

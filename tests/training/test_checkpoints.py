@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from utils.console import UserError
 from utils.training import checkpoints
+from utils.training.settings import TrainingSettings
 
 RUN = {"training data": "abc", "learning_rate": "0.0002"}
 
@@ -140,3 +141,25 @@ def test_a_run_is_unfinished_until_it_says_so(tmp_path):
     assert json.loads((tmp_path / checkpoints.FINISHED).read_text()) == {"step": 7}
     checkpoints.clear(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_google_drive_keeps_of_an_old_checkpoint_is_empty(tmp_path, monkeypatch):
+    """Its mounted folders move into a bin what is deleted, and the bin takes up the space."""
+    drives_bin = tmp_path / "bin"
+    old = save(tmp_path, 10)
+    save(tmp_path, 20)
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda folder: folder.rename(drives_bin))
+    checkpoints.rotate(tmp_path, keep=1)
+    assert not old.exists()
+    kept = list(drives_bin.iterdir())
+    assert kept
+    assert sum(path.stat().st_size for path in kept) == 0
+
+
+def test_to_resume_and_restart_drops_only_what_cannot_go_on(tmp_path):
+    """A notebook in which RESTART was left on must not drop what the lost session had trained."""
+    run = TrainingSettings(output_dir=tmp_path, resume=True, restart=True)
+    folder = save(checkpoints.folder_of(run), 10)
+    assert checkpoints.starting_point(run, RUN).folder == folder
+    assert checkpoints.starting_point(run, RUN | {"learning_rate": "0.1"}) is None
+    assert not folder.exists()

@@ -79,6 +79,7 @@ def rotate(root: Path, keep: int, best_step: int | None = None) -> None:
 
 def starting_point(run: TrainingSettings, fingerprints: Mapping[str, str]) -> Checkpoint | None:
     """The checkpoint to go on from, None for a start from the beginning (an earlier run's checkpoints are cleared).
+    With both `resume` and `restart` what can't be resumed is dropped.
 
     From here on no other process can train into the folder.
 
@@ -88,8 +89,15 @@ def starting_point(run: TrainingSettings, fingerprints: Mapping[str, str]) -> Ch
     root = folder_of(run)
     if not run.dry_run and console.is_main_process():
         claim(root)
-    if run.resume and not run.restart:
-        return newest_intact(root, fingerprints)
+    if run.resume:
+        try:
+            start = newest_intact(root, fingerprints)
+        except UserError:
+            if not run.restart:
+                raise
+            start = None
+        if start or not run.restart:
+            return start
     unfinished = unfinished_step(root)
     if unfinished is not None and not run.restart:
         raise UserError(

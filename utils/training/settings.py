@@ -90,7 +90,9 @@ class TrainingSettings:
         AtLeastOne | None, Meta(description="Stop after so many evaluations in a row without a better one.")
     ] = None
     resume: Annotated[bool, Meta(description="Go on from the newest intact checkpoint, if there is one.")] = False
-    restart: Annotated[bool, Meta(description="Drop an unfinished run's checkpoints and start over.")] = False
+    restart: Annotated[
+        bool, Meta(description="Drop an unfinished run's checkpoints and start over; with resume only if it must.")
+    ] = False
     dry_run: Annotated[bool, Meta(description="Measure memory and speed, then stop before training.")] = False
 
     wandb: Annotated[
