@@ -91,7 +91,7 @@ from utils.training.colab_settings import ColabSettings
 
 console.run_cells()
 chosen = settings.resolve(ColabSettings, globals(), colab.arguments())
-wanted, run = chosen.values, chosen.values.training
+wanted = chosen.values
 settings.show(chosen)
 
 # %% [markdown]
@@ -102,7 +102,7 @@ settings.show(chosen)
 # %%
 libraries.prepare()
 
-compute = base_models.choose_compute(run.quantization, run.device, run.dtype, training=True)
+compute = base_models.choose_compute(wanted.quantization, wanted.device, wanted.dtype, training=True)
 colab.show_runtime(compute)
 
 # %% [markdown]
@@ -111,8 +111,7 @@ colab.show_runtime(compute)
 
 # %%
 storage = colab.storage(wanted.drive_folder)
-run = replace(run, output_dir=storage / run.output_dir)
-console.say(f"checkpoints and adapter go to {run.output_dir.absolute()}")
+console.say(f"checkpoints and adapter go to {(storage / wanted.output_dir).absolute()}")
 
 # %% [markdown]
 # ## The data
@@ -123,24 +122,24 @@ console.say(f"checkpoints and adapter go to {run.output_dir.absolute()}")
 if wanted.source:
     source = colab.choose_source(wanted.source, storage / "data/raw")
     persona = ["--persona", wanted.persona] if wanted.persona else []
-    command = ["prepare_training_data.py", "--source", source, *persona, "--output-dir", run.data_dir]
+    command = ["prepare_training_data.py", "--source", source, *persona, "--output-dir", wanted.data_dir]
     colab.run_script(*command, *wanted.prepare_flags)
-
-# %%
-from utils.training import artifacts, checkpoints, data, lora, monitoring, preflight
-from utils.training import run as training
-
-files = data.read(run.data_dir)
-base = base_models.locate(run.base_model)
-tokenizer = base_models.load_tokenizer(base)
-encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
 
 # %% [markdown]
 # ## Preflight
 # Loads the base (the first time it is fetched), and measures on your longest records what fits and how long it takes.
 
 # %%
-model = trainer = None  # of an earlier run of these cells
+from utils.training import artifacts, checkpoints, data, lora, monitoring, preflight
+from utils.training import run as training
+
+run = replace(wanted.training, output_dir=storage / wanted.output_dir)
+files = data.read(run.data_dir)
+base = base_models.locate(run.base_model)
+tokenizer = base_models.load_tokenizer(base)
+encoded = data.encode(files, tokenizer, run.max_length_tokens, run.evaluation_records)
+
+model = trainer = None  # of an earlier run of this cell
 colab.free_memory()
 model = lora.load(base, compute, run)
 identity = artifacts.fingerprints(run, base, tokenizer, files.sha256, compute)
