@@ -67,8 +67,9 @@ if "__file__" not in globals():  # a notebook
         raise SystemExit("name REPOSITORY in the first cell, or upload the project as the folder rohanai")
     if not found:
         clone = ["git", "clone", "--quiet", "--depth", "1", REPOSITORY, "rohanai"]
-        if subprocess.run(clone, check=False).returncode:
-            raise SystemExit(f"git can't get the project from {REPOSITORY}; see its reason above, and REPOSITORY")
+        done = subprocess.run(clone, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"git can't get the project from REPOSITORY: {done.stderr.strip()}")
     elif found[0] == Path("rohanai") and (found[0] / ".git").exists():
         subprocess.run(["git", "-C", "rohanai", "pull", "--quiet", "--ff-only"], check=False)
     os.chdir(found[0] if found else "rohanai")
