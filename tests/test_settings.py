@@ -29,6 +29,7 @@ class Baking:
     rest_hours: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="How long the dough rests.")] = 8
     steam: Annotated[bool, Meta(description="Steam at the start.")] = False
     seeds: Annotated[tuple[str, ...], Meta(description="What to strew on it.")] = ()
+    scored: Annotated[bool | None, Meta(description="Cut before baking; none looks at the flour.")] = None
 
 
 SCRIPT = {"__file__": "/somewhere/bake.py", "__doc__": "Bakes bread.", "__name__": "bake", "main": None}
@@ -111,6 +112,13 @@ def test_booleans_switch_on_and_off(resolve):
     assert resolve("--no-steam", STEAM=True).origins["steam"] == "command line"
     assert resolve("--no-steam", yaml="steam: yes").values.steam is False
     assert resolve(STEAM=True).values.steam is True
+
+
+@pytest.mark.parametrize(("flags", "value"), [([], True), (["True"], True), (["false"], False), (["None"], None)])
+def test_what_is_on_off_or_unset_is_on_where_its_flag_stands_alone(resolve, flags, value):
+    assert resolve("--scored", *flags, "--loaves", "3", SCORED=False).values.scored is value
+    assert resolve("--loaves", "3", "--scored", *flags).values.scored is value
+    assert resolve("--loaves", "3", SCORED=False).values.scored is False
 
 
 def test_none_can_be_given_and_taken_back(resolve):

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +43,8 @@ def parse(
     fields = []
     for name, hint in [*hints.items(), ("config", Path | None)]:
         default, origin = values.get(name), origins.get(name, "default")
-        argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({default}, {origin})")
+        shown = (" ".join(map(str, default)) or "none") if isinstance(default, tuple) else default
+        argument = tyro.conf.arg(help=_help(hint), help_behavior_hint=f"({shown}, {origin})")
         fields.append((name, Annotated[_flag_type(plain(hint)), argument], dataclasses.field(default=default)))
     command = dataclasses.make_dataclass(schema.__name__, fields, frozen=True)
     _refuse_empty_paths(hints, argv)
@@ -56,22 +57,38 @@ def parse(
 
 def _flag_type(kind: Any) -> Any:
     """A type in the form that tyro can check a default against without typeguard, whose import takes as long as all the
-    rest: of a tuple only that words follow, and `X | None` as a typing.Union."""
+    rest: of a tuple only that words follow, and `X | None` as a typing.Union. What is on, off or unset is on where its
+    flag stands alone."""
+    if kind == bool | None:
+        return _words("[{True,False,None}]", _answer)
     if isinstance(kind, types.UnionType):
         return typing.Union[typing.get_args(kind)]  # noqa: UP007
     if typing.get_origin(kind) is not tuple:
         return kind
+    item = typing.get_args(kind)[0].__name__.upper()
+    return _words(f"[{item} [{item} ...]]", tuple)
+
+
+def _words(shown: str, convert: Callable[[list[str]], Any]) -> Any:
+    """A type of any number of words."""
     from tyro.constructors import PrimitiveConstructorSpec
 
-    item = typing.get_args(kind)[0].__name__.upper()
     words = PrimitiveConstructorSpec(
         nargs="*",
-        metavar=f"[{item} [{item} ...]]",
-        instance_from_str=tuple,
+        metavar=shown,
+        instance_from_str=convert,
         is_instance=lambda _: True,
-        str_from_instance=lambda value: list(map(str, value)),
+        str_from_instance=lambda value: list(map(str, value if isinstance(value, tuple) else [value])),
     )
     return Annotated[object, words]
+
+
+def _answer(words: list[str]) -> bool | None:
+    answers = {"": True, "true": True, "false": False, "none": None}
+    said = " ".join(words)
+    if said.lower() not in answers:
+        raise ValueError(f"expected True, False or None, not {short(said)}")
+    return answers[said.lower()]
 
 
 def _plainly(reason: str) -> str:

@@ -151,7 +151,7 @@ def test_who_was_excluded_can_be_forgotten(tmp_path, capsys):
     before, _ = prepare(tmp_path, [example(1, "hi")], "--exclude-authors", "dale")
     forget(tmp_path, files.PEOPLE["dale"])
     after, _ = prepared(tmp_path)
-    assert len(after) == len(before) and f"0 of {len(before)} records left" in capsys.readouterr().out
+    assert len(after) == len(before) and f"0 of {len(before)} records are out of" in capsys.readouterr().out
 
 
 ROHAN = Person(1)

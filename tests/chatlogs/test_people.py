@@ -41,6 +41,11 @@ def test_an_unknown_name_names_the_nearest(everybody):
         people.find_persona(everybody, "rohn")
 
 
+def test_half_a_name_names_the_most_active_whose_name_it_is_part_of(everybody):
+    with pytest.raises(UserError, match=r"nobody called 'mo' wrote in these exports; did you mean [mM]oth or moth2\?$"):
+        people.find_persona(everybody, "mo")
+
+
 def test_bots_and_deleted_users_are_no_persona(everybody):
     with pytest.raises(UserError, match="is a bot"):
         people.find_persona(everybody, "helperbot")

@@ -288,7 +288,7 @@ def test_a_forgotten_person_leaves_store_and_records_for_good(raw, capsys):
     assert b"kazoo" in everything(raw)
     forget(raw, dale)
     said = capsys.readouterr().out
-    assert "removed 8 messages, all that one person wrote, from" in said and "8 of 32 records left" in said
+    assert "removed 8 messages, all that one person wrote, from" in said and "8 of 32 records are out of" in said
     assert str(dale).encode() not in everything(raw) and b"kazoo 0" not in everything(raw)
     assert rows(path, f"SELECT count(*) FROM messages WHERE author_id = {dale}") == [(0,)]
     for _ in range(2):

@@ -108,3 +108,10 @@ def test_the_next_command_can_be_pasted(capsys):
     run = TrainingSettings(output_dir=Path("my models/räumchen"))
     artifacts.report(run, {"peak_memory_mib": 1})
     assert capsys.readouterr().out.endswith("--adapter 'my models/räumchen'\n")
+
+
+@pytest.mark.parametrize(("after", "warned"), [(90.0, False), (220.0, True)])
+def test_a_training_that_made_it_worse_is_warned_of(capsys, after, warned):
+    results = {"peak_memory_mib": 1, "validation_perplexity_before": 215.66, "validation_perplexity_after": after}
+    artifacts.report(TrainingSettings(), results)
+    assert ("made it worse" in capsys.readouterr().err) is warned

@@ -76,7 +76,7 @@ def forget(settings: PrepareSettings, prepare: Callable[[PrepareSettings], None]
         console.say(f"removed all {records:,} records, since no sets can be made of the rest: {error}")
         return
     _, left = _last_settings(settings.output_dir)
-    console.say(f"{records - left:,} of {records:,} records left the prepared files; train again with the rest")
+    console.say(f"{records - left:,} of {records:,} records are out of the prepared files; train again with the rest")
     console.say("the exports themselves still hold the messages; they stay forgotten when the exports are read again")
     console.say("adapters trained before, their evaluation.html and copies with canaries are as they were: delete them")
 

@@ -92,8 +92,11 @@ def find_person(people: dict[int, Person], wanted: str, setting: str) -> Person:
         fitting.sort(key=lambda person: (-person.messages, person.id))
         candidates = "; ".join(f"{p.id} ({', '.join(p.names)}: {p.messages} messages)" for p in fitting)
         raise UserError(f"{wanted!r} fits several people, so pass {setting} with an id: {candidates}")
-    known = {name.casefold(): name for person in people.values() for name in person.names}
-    close = [known[key] for key in difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.6)]
+    known: dict[str, str] = {}
+    for person in sorted(people.values(), key=lambda person: (-person.messages, person.id)):
+        known.update((name.casefold(), name) for name in reversed(person.names) if name.casefold() not in known)
+    containing = [key for key in known if name and name.casefold() in key][:3]  # half a name is soon typed
+    close = [known[key] for key in containing or difflib.get_close_matches(name.casefold(), known, n=3, cutoff=0.6)]
     advice = f"did you mean {' or '.join(close)}?" if close else "without --persona the most active people are listed"
     raise UserError(f"nobody called {wanted!r} wrote in these exports; {advice}")
 

@@ -46,8 +46,8 @@ def _after_the_verdict(evaluation: Evaluation) -> list[str]:
         ]
     if evaluation.verdict == "too little to tell":
         return [
-            f"{evaluation.conversations} conversations were tested, and {ENOUGH_CONVERSATIONS} it takes: hold more out"
-            " (prepare_training_data.py says which --test-share would do), then train again. Or bring more history.",
+            f"{evaluation.conversations} conversations were tested, and {ENOUGH_CONVERSATIONS} it takes: train again"
+            " with the --test-share that prepare_training_data.py names, or bring more history.",
             "Until then, read the replies below; the differences above are a hint, no proof.",
         ]
     if evaluation.verdict == "no evidence":

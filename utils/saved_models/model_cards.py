@@ -7,7 +7,8 @@ from typing import Any
 
 
 def results_table(results: Mapping[str, Any]) -> str:
-    rows = "\n".join(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in results.items())
+    names = [name if " " in name else name.replace("_", " ") for name in results]
+    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in zip(names, results.values(), strict=True))
     return f"| | |\n|---|---|\n{rows}"
 
 

@@ -199,6 +199,8 @@ def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     if "validation_perplexity_after" in results:
         before, after = results["validation_perplexity_before"], results["validation_perplexity_after"]
         console.say(f"validation perplexity  {before:.2f} before, {after:.2f} after")
+        if after > before:
+            console.warn("the training made it worse: lower --learning-rate, or train for fewer epochs")
     else:
         console.warn("no validation records, so nothing says whether the training helped")
     console.say(f"peak memory            {results['peak_memory_mib']:,} MiB")
