@@ -156,6 +156,14 @@ def test_what_google_drive_keeps_of_an_old_checkpoint_is_empty(tmp_path, monkeyp
     assert sum(path.stat().st_size for path in kept) == 0
 
 
+def test_a_link_in_a_checkpoint_leaves_its_target_as_it_is(tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    (save(tmp_path, 1) / "link").symlink_to(mine)
+    checkpoints.clear(tmp_path)
+    assert mine.read_text() == "mine"
+
+
 def test_to_resume_and_restart_drops_only_what_cannot_go_on(tmp_path):
     """A notebook in which RESTART was left on must not drop what the lost session had trained."""
     run = TrainingSettings(output_dir=tmp_path, resume=True, restart=True)

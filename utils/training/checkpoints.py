@@ -185,8 +185,9 @@ def _fault(folder: Path) -> str | None:
 def _delete(folder: Path) -> None:
     """Empties the files first: what a mounted Google Drive deletes lies in its bin and fills it up for thirty days."""
     for path in folder.iterdir():
-        with contextlib.suppress(OSError):
-            os.truncate(path, 0)
+        if not path.is_symlink():  # whose target is somebody else's
+            with contextlib.suppress(OSError):
+                os.truncate(path, 0)
     shutil.rmtree(folder)
 
 
