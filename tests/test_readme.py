@@ -37,7 +37,7 @@ ELSEWHERE = {
     "python -m pip install -r requirements.txt": "the Makefile",
     "pip install -r requirements-web.txt": "tests/evaluation/test_web.py, where it is installed",
     "accelerate launch --config_file configs/distributed.yaml train_tinyllama.py": "tests/training/test_distributed.py",
-    "llama-cli -m FOLDER/model.gguf -sys 'SYSTEM PROMPT OF YOUR RECORDS'": (
+    "llama-cli -m FOLDER/model.gguf -n 256 -sys 'SYSTEM PROMPT OF YOUR RECORDS'": (
         "tests/export/test_other_programs.py, where it is installed"
     ),
     "ollama create NAME -f FOLDER/Modelfile": "tests/export/test_other_programs.py, where it is installed",

@@ -246,7 +246,7 @@ def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, 
     ("form", "typed"),
     [
         ("merged", "vllm serve {}"),
-        ("gguf", "llama-cli -m {}/model.gguf -sys 'You are Ann'\"'\"'s \"echo\".'"),
+        ("gguf", "llama-cli -m {}/model.gguf -n 256 -sys 'You are Ann'\"'\"'s \"echo\".'"),
         ("ollama", "ollama create NAME -f {}/Modelfile\n    ollama run NAME"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_shell_reads_the_shown_system_prompt_as_it_is(prompt):
     command = model_card.commands("gguf", "models/a", prompt)
     assert console.harmless(command) == command and "\n" not in command
     said = subprocess.run(["bash", "-c", f"printf '%s|' {command}"], capture_output=True, check=True)
-    assert said.stdout.decode() == f"llama-cli|-m|models/a/model.gguf|-sys|{prompt}|"
+    assert said.stdout.decode() == f"llama-cli|-m|models/a/model.gguf|-n|256|-sys|{prompt}|"
 
 
 def test_help_names_the_command(export, capsys):

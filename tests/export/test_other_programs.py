@@ -84,8 +84,8 @@ def exported(adapter: Path, data: Path, form: str, folder: Path, *flags: str) ->
 
 
 def test_llama_cli_answers_and_ends(adapter, data, tmp_path):
-    command = [program("llama-cli"), "-m", "FOLDER/model.gguf", "-sys", "You are Rohan, chatting on Discord."]
-    command[2] = str(exported(adapter, data, "gguf", tmp_path / "gguf") / "model.gguf")
+    file = str(exported(adapter, data, "gguf", tmp_path / "gguf") / "model.gguf")
+    command = [program("llama-cli"), "-m", file, "-n", "256", "-sys", "You are Rohan, chatting on Discord."]
     said = "did the bread turn out?"
     done = subprocess.run(command, input=f"{said}\n/exit\n", capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

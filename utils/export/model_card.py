@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from utils import base_models, console, records
-from utils.export import staging
+from utils.export import merged, staging
 from utils.export.held_out import FORMS, TOLERANCE_NATS, Measured
 from utils.export.settings import ExportSettings
 from utils.export.source import Source
@@ -21,9 +21,10 @@ PACKAGES = ("torch", "transformers", "peft", "gguf")
 
 def commands(form: str, folder: str, system_prompt: str) -> str:
     """What to type to use an export, a line each."""
+    limit = merged.MAX_REPLY_TOKENS
     return {
         "merged": f"vllm serve {_quoted(folder)}",
-        "gguf": f"llama-cli -m {_quoted(f'{folder}/model.gguf')} -sys {_quoted(system_prompt)}",
+        "gguf": f"llama-cli -m {_quoted(f'{folder}/model.gguf')} -n {limit} -sys {_quoted(system_prompt)}",
         "ollama": f"ollama create NAME -f {_quoted(f'{folder}/Modelfile')}\nollama run NAME",
     }[form]
 
