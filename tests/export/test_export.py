@@ -99,6 +99,26 @@ def test_a_disk_that_gets_full_leaves_the_earlier_export(export, capsys, limit_b
     assert not list(folder.parent.glob(".exported*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of a process")
+@pytest.mark.parametrize("limit_bytes", [4_000, 40_000])
+def test_a_disk_that_gets_full_in_a_gguf_file(refused, monkeypatch, limit_bytes):
+    """In what stands before the tensors, and among these, which numpy writes."""
+    import resource
+
+    write = gguf_file.write
+
+    def limited(*arguments):
+        former = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, former[1]))
+        try:
+            write(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+    monkeypatch.setattr(gguf_file, "write", limited)
+    assert refused("gguf").startswith(("can't write ", "the disk says "))
+
+
 def test_two_exports_do_not_write_one_folder(refused, tmp_path):
     with output_folders.claimed(tmp_path / "exported"):
         assert "another run is writing" in refused("merged")

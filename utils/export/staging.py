@@ -80,12 +80,15 @@ def _put_in_place(staging: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def _disk_faults(destination: Path) -> Iterator[None]:
-    """safetensors and tokenizers tell a fault of the disk in words of their own, with its number among them."""
+    """safetensors and tokenizers tell a fault of the disk in words of their own, with its number among them; numpy,
+    which writes GGUF's tensors, tells a full one without."""
     try:
         yield
     except OSError as error:
         if error.filename and destination.name in str(error.filename):
             raise _not_writable(destination, error.errno) from error
+        if re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+            raise _not_writable(destination, errno.ENOSPC) from error
         raise
     except Exception as error:  # tokenizers raises nothing more specific
         number = re.search(r"os error (\d+)|code: (\d+)", str(error))
