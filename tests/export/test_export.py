@@ -256,6 +256,7 @@ def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, 
     training_data = "0" * 64
     for said in (str(tiny_base), training_data, "Intended use", "people in the data should have agreed", "perplexity"):
         assert said in card
+    assert ("exported as GGUF q8_0 |" in card) is (form != "merged")
     assert {"merged": "transformers", "gguf": "llama-cli", "ollama": "ollama create"}[form] in card
     for path in folder.glob("*.[mj][ds]*"):
         assert held_out.instruction not in path.read_text()
