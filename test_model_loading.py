@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     from utils.evaluation import page, report, scope, subjects, summary
 
     wanted = scope.with_held_out(wanted)
+    console.say(f"held-out records: {wanted.test_file}")
     if wanted.chat or wanted.web:
         from utils.evaluation import chat, web
 
