@@ -217,6 +217,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(resolve, argv, ya
         ([], "kneading: .nan", {}, "kneading in {preset}: expected a finite `float`, not nan"),
         (["--rest-hours", "inf"], None, {}, "--rest-hours: expected a number or None, not 'inf'"),
         (["--hydration", "wet"], None, {}, "--hydration: expected `float`, not 'wet'"),
+        (["--baker", "ana\udcff"], None, {}, "--baker: expected text in UTF-8, not 'ana\\udcff'"),
+        (["--seeds", "rye", "\udcff"], None, {}, "--seeds: expected text in UTF-8, not ('rye', '\\udcff')"),
         (["--loaves"], None, {}, "--loaves: too few values"),
         (["--loaves", "--steam"], None, {}, "--loaves: too few values"),
         (["--oven", 300 * "x"], None, {}, f"--oven: expected `path` of names up to 255 bytes, not '{96 * 'x'}..."),

@@ -25,6 +25,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         converted = msgspec.convert(value, hint, strict=False, dec_hook=_to_path, builtin_types=(Path,))
         if isinstance(converted, float) and not math.isfinite(converted):
             raise UserError(f"{where}: expected a finite `float`, not {converted}")
+        if any(isinstance(each, str) and not _is_unicode(each) for each in _each(converted)):
+            raise UserError(f"{where}: expected text in UTF-8, not {short(value)}")
         return converted
     except msgspec.ValidationError as error:
         choices = _choices(hint)
@@ -38,6 +40,15 @@ def short(value: Any) -> str:
     """The value as a message shows it, in at most 100 characters."""
     shown = repr(str(value) if isinstance(value, Path) else value)
     return shown if len(shown) <= 100 else f"{shown[:97]}..."
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for what Python makes of a command line's bytes that are no UTF-8: no file can be written with it."""
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def _to_path(wanted: type, value: Any) -> Any:

@@ -79,7 +79,7 @@ def encode(
         )
     too_long = len(files.train) + len(held_out) - len(train) - len(validation)
     if too_long:
-        console.warn(f"{too_long} records are left out: message and reply alone exceed {max_length_tokens} tokens")
+        console.warn(f"records left out whose message and reply alone exceed {max_length_tokens} tokens: {too_long}")
     unfolded_tokens = sum(len(record.input_ids) for record in train)
     return EncodedData(fold(train), fold(validation), len(train), unfolded_tokens, too_long, trimmed)
 
