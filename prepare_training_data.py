@@ -14,7 +14,6 @@ validation.jsonl, test.jsonl and report.json.
 from __future__ import annotations
 
 import gc
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -89,7 +88,7 @@ def prepare(chosen: PrepareSettings, source: Sequence[Path] | None) -> None:
     console.say(f"wrote {summary['replies']['records']:,} records, report.json and report.html to {chosen.output_dir}")
     train = f"{console.python()} train_tinyllama.py"
     if chosen.output_dir != PrepareSettings().output_dir:
-        train += f" --data-dir {shlex.quote(str(chosen.output_dir))}"
+        train += f" --data-dir {console.typed(chosen.output_dir)}"
     console.say(f"next   look at {chosen.output_dir / 'report.html'}, then {train}")
 
 

@@ -140,6 +140,32 @@ def test_the_python_to_type(tmp_path, monkeypatch):
     assert console.python() == str(Path("venv/bin/python"))
 
 
+def test_the_python_to_type_where_a_folder_holds_several(tmp_path, monkeypatch):
+    folder = tmp_path / "my programs"
+    folder.mkdir()
+    for name in ("python", "python3.12"):
+        (folder / name).touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python3.12"))
+    monkeypatch.setenv("PATH", str(folder))
+    assert console.python() == console.typed(folder / "python3.12") != str(folder / "python3.12")
+
+
+@pytest.mark.parametrize(
+    ("system", "word", "typed"),
+    [
+        ("posix", "my data", "'my data'"),
+        ("posix", "data", "data"),
+        ("nt", "my data", '"my data"'),
+        ("nt", "data\\out", "data\\out"),
+    ],
+)
+def test_a_word_is_typed_as_the_systems_shell_reads_it(monkeypatch, system, word, typed):
+    with monkeypatch.context() as patched:
+        patched.setattr(console.os, "name", system)
+        found = console.typed(word)
+    assert found == typed
+
+
 def test_leaving_ends_the_process_at_once_with_all_that_it_said():
     code = "import atexit\nfrom utils import console\natexit.register(print, 'late')\nprint('said')\nconsole.leave()\n"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

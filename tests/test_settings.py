@@ -121,6 +121,11 @@ def test_what_is_on_off_or_unset_is_on_where_its_flag_stands_alone(resolve, flag
     assert resolve("--loaves", "3", SCORED=False).values.scored is False
 
 
+def test_an_empty_word_from_a_variable_that_was_never_set_switches_nothing_on(resolve):
+    with pytest.raises(UserError, match="--scored: expected True, False or None, not ''"):
+        resolve("--scored", "")
+
+
 def test_none_can_be_given_and_taken_back(resolve):
     assert resolve("--baker", "Ann").values.baker == "Ann"
     assert resolve("--baker", "None", BAKER="Ann").values.baker is None

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -153,10 +154,17 @@ def _error_line(error: UserError) -> str:
 def python() -> str:
     """What to type for the Python that runs: `python` where the shell means this one by it, else its path."""
     own = Path(sys.executable)
-    found = shutil.which("python")
-    if found and Path(found).parent == own.parent:
+    found = Path(shutil.which("python") or "")
+    if found.parent == own.parent and found.resolve() == own.resolve():  # /usr/bin may hold several
         return "python"
-    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+    return typed(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+
+
+def typed(word: object) -> str:
+    """A word of a command as one types it: cmd.exe knows no single quotes."""
+    if os.name == "nt":
+        return f'"{word}"' if " " in str(word) else str(word)
+    return shlex.quote(str(word))
 
 
 def is_main_process() -> bool:

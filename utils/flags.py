@@ -84,8 +84,8 @@ def _words(shown: str, convert: Callable[[list[str]], Any]) -> Any:
 
 
 def _answer(words: list[str]) -> bool | None:
-    answers = {"": True, "true": True, "false": False, "none": None}
-    said = " ".join(words)
+    answers = {"true": True, "false": False, "none": None}
+    said = " ".join(words) if words else "true"
     if said.lower() not in answers:
         raise ValueError(f"expected True, False or None, not {short(said)}")
     return answers[said.lower()]

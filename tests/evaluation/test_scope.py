@@ -78,9 +78,10 @@ def test_unasked_the_held_out_records_are_those_of_the_training(prepared, tmp_pa
     assert scope.with_held_out(prepared) == prepared
     assert scope.with_held_out(unasked).test_file == Path("data/processed/test.jsonl")
     manifest = json.loads((tmp_path / "training.json").read_text())
-    manifest["settings"]["data_dir"] = str(tmp_path / "data")
-    (tmp_path / "training.json").write_text(json.dumps(manifest))
-    assert scope.with_held_out(unasked).test_file == Path("data/processed/test.jsonl")  # nothing lies there
+    for elsewhere in ("d" * 300, "another\0machine", str(tmp_path / "data")):  # nothing lies there, or ever can
+        manifest["settings"]["data_dir"] = elsewhere
+        (tmp_path / "training.json").write_text(json.dumps(manifest))
+        assert scope.with_held_out(unasked).test_file == Path("data/processed/test.jsonl")
     records.write(tmp_path / "data/test.jsonl", held_out(1))
     assert scope.with_held_out(unasked).test_file == tmp_path / "data/test.jsonl"
 

@@ -252,7 +252,7 @@ def test_what_was_measured_stands_in_the_manifest(export, adapter_folder, tiny_b
 def test_the_card_says_what_it_is_and_holds_no_message(export, form, tiny_base, held_out):
     _, folder = export(form)
     card = (folder / "README.md").read_text()
-    assert ("exported as GGUF q8_0 |" in card) == (form != "merged") and "| optimizer steps |" in card
+    assert "| optimizer steps |" in card
     training_data = "0" * 64
     for said in (str(tiny_base), training_data, "Intended use", "people in the data should have agreed", "perplexity"):
         assert said in card

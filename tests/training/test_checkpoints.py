@@ -146,6 +146,7 @@ def test_a_run_is_unfinished_until_it_says_so(tmp_path):
 def test_what_google_drive_keeps_of_an_old_checkpoint_is_empty(tmp_path, monkeypatch):
     """Its mounted folders move into a bin what is deleted, and the bin takes up the space."""
     drives_bin = tmp_path / "bin"
+    monkeypatch.setattr(checkpoints.colab, "DRIVE", tmp_path)
     old = save(tmp_path, 10)
     save(tmp_path, 20)
     monkeypatch.setattr(checkpoints.shutil, "rmtree", lambda folder: folder.rename(drives_bin))
@@ -156,7 +157,16 @@ def test_what_google_drive_keeps_of_an_old_checkpoint_is_empty(tmp_path, monkeyp
     assert sum(path.stat().st_size for path in kept) == 0
 
 
-def test_a_link_in_a_checkpoint_leaves_its_target_as_it_is(tmp_path):
+def test_off_drive_a_deleted_checkpoint_stays_readable_for_whoever_has_it(tmp_path):
+    """A file cut short under a program that has mapped it, as transformers maps weights, ends that program."""
+    folder, copy = save(tmp_path, 1), tmp_path / "copy"
+    os.link(folder / "adapter.bin", copy)
+    checkpoints.clear(tmp_path)
+    assert (folder.exists(), copy.read_text()) == (False, "weights")
+
+
+def test_a_link_in_a_checkpoint_leaves_its_target_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints.colab, "DRIVE", tmp_path)
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
     (save(tmp_path, 1) / "link").symlink_to(mine)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from utils import console
 from utils.evaluation.results import Evaluation
 from utils.records import ENOUGH_CONVERSATIONS
@@ -35,7 +33,7 @@ def how_to_go_on(evaluation: Evaluation) -> list[str]:
 def _after_the_verdict(evaluation: Evaluation) -> list[str]:
     if evaluation.verdict == "helped" and evaluation.passed:
         return [
-            f"{TALK}{console.python()} test_model_loading.py --adapter {shlex.quote(evaluation.subject)} --chat",
+            f"{TALK}{console.python()} test_model_loading.py --adapter {console.typed(evaluation.subject)} --chat",
             "Read the replies below and judge for yourself: the figures measure likelihood, not charm.",
         ]
     if evaluation.verdict == "hurt":

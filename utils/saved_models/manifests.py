@@ -6,6 +6,7 @@ change its sha256 here too, so everything that base and config can contradict is
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -88,7 +89,7 @@ def held_out_file(folder: Path) -> Path:
     manifest = read(folder)
     if manifest and manifest.settings.data_dir:
         path = Path(manifest.settings.data_dir) / HELD_OUT.name
-        if path.exists():
+        if os.path.exists(path):  # noqa: PTH110 - on another machine it may be too long, or in a closed folder
             return path
     return HELD_OUT
 

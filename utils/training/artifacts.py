@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -207,5 +206,5 @@ def report(run: TrainingSettings, results: Mapping[str, Any]) -> None:
     what = "model and tokenizer" if run.method == "full" else "adapter and tokenizer"
     console.say(f"{what:<23}{run.output_dir}")
     console.say(
-        f"next                   {console.python()} test_model_loading.py --adapter {shlex.quote(str(run.output_dir))}"
+        f"next                   {console.python()} test_model_loading.py --adapter {console.typed(run.output_dir)}"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from utils import console, records
+from utils import colab, console, records
 from utils.base_models import sha256
 from utils.console import UserError
 from utils.training.disk import claim, disk_faults
@@ -183,11 +183,13 @@ def _fault(folder: Path) -> str | None:
 
 
 def _delete(folder: Path) -> None:
-    """Empties the files first: what a mounted Google Drive deletes lies in its bin and fills it up for thirty days."""
-    for path in folder.iterdir():
-        if not path.is_symlink():  # whose target is somebody else's
-            with contextlib.suppress(OSError):
-                os.truncate(path, 0)
+    """What a mounted Google Drive deletes lies in its bin and fills it up for thirty days, so its files are emptied
+    first. Nowhere else: whoever has a file open or linked may still read what was deleted."""
+    if folder.absolute().is_relative_to(colab.DRIVE):
+        for path in folder.iterdir():
+            if not path.is_symlink():  # whose target is somebody else's
+                with contextlib.suppress(OSError):
+                    os.truncate(path, 0)
     shutil.rmtree(folder)
 
 

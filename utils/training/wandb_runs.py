@@ -67,9 +67,11 @@ def choose_mode(wanted: str) -> str:
 def _logged_in() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
-    path = os.environ.get("NETRC") or ("~/_netrc" if os.name == "nt" else "~/.netrc")  # where wandb looks
-    try:
-        login = netrc.netrc(Path(path).expanduser()).authenticators(HOST)
+    named = os.environ.get("NETRC")
+    try:  # where wandb looks
+        places = [Path(place).expanduser() for place in ([named] if named else ["~/.netrc", "~/_netrc"])]
+        path = next((place for place in places if place.exists()), None)
+        login = netrc.netrc(path).authenticators(HOST) if path else None
     except (OSError, RuntimeError, netrc.NetrcParseError):
         return False
     return bool(login and login[2])
