@@ -12,6 +12,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import RwkvConfig, RwkvForCausalLM
 
 from utils import base_models, console, output_folders, prompts
 from utils.base_models import BaseModel, Compute
@@ -164,6 +165,12 @@ def test_a_merged_model_answers_as_the_adapter_and_stops(export, adapter_folder,
     assert own_tokenizer.decode(replies[1], skip_special_tokens=True) == held_out.output
     assert alone.generation_config.eos_token_id == sorted(prompts.end_of_turn_ids(tokenizer))
     assert alone.config.use_cache
+
+
+def test_an_export_without_sdpa_is_read_back_too(tmp_path):
+    config = RwkvConfig(vocab_size=60, hidden_size=32, attention_hidden_size=32, num_hidden_layers=2)
+    RwkvForCausalLM(config).save_pretrained(tmp_path)
+    assert not merged.load(tmp_path, Compute(torch.device("cpu"), torch.float32, "none")).training
 
 
 def test_an_export_takes_a_system_prompt_also_where_its_base_refuses_one(export, adapter_folder, tiny_base, tmp_path):

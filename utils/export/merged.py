@@ -45,10 +45,16 @@ def write(
 def load(folder: Path, compute: Compute) -> PreTrainedModel:
     """What was written, as it will be used: in float16 on a GPU, in float32 where float16 is slow."""
     dtype = torch.float16 if compute.device.type == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, device_map={"": compute.device}, attn_implementation="sdpa"
-    )
-    return model.eval()
+
+    def loaded(attention: str) -> PreTrainedModel:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, device_map={"": compute.device}, attn_implementation=attention
+        )
+
+    try:
+        return loaded("sdpa").eval()
+    except ValueError:  # as in `base_models.load_model`
+        return loaded("eager").eval()
 
 
 def generation_settings(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
