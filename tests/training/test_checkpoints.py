@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
+from utils.base_models import sha256
 from utils.console import UserError
 from utils.training import checkpoints
 from utils.training.settings import TrainingSettings
@@ -172,6 +174,21 @@ def test_a_link_in_a_checkpoint_leaves_its_target_as_it_is(tmp_path, monkeypatch
     (save(tmp_path, 1) / "link").symlink_to(mine)
     checkpoints.clear(tmp_path)
     assert mine.read_text() == "mine"
+
+
+def test_another_process_may_drop_a_checkpoint_that_has_just_been_verified(tmp_path, monkeypatch):
+    """Where a distributed run has both --resume and --restart, the first process does."""
+
+    def last_file_read(path: Path) -> str:
+        digest = sha256(path)
+        if path.name == "optimizer.pt":
+            shutil.rmtree(path.parent)
+        return digest
+
+    save(tmp_path, 10)
+    monkeypatch.setattr(checkpoints, "sha256", last_file_read)
+    with pytest.raises(UserError, match="can't go on with another learning_rate"):
+        checkpoints.newest_intact(tmp_path, RUN | {"learning_rate": "0.1"})
 
 
 def test_to_resume_and_restart_drops_only_what_cannot_go_on(tmp_path):

@@ -119,11 +119,10 @@ def newest_intact(root: Path, fingerprints: Mapping[str, str]) -> Checkpoint | N
     Raises UserError when that checkpoint comes from other data, settings or base than `fingerprints` say.
     """
     for folder in _newest_first(root):
-        fault = _fault(folder)
-        if fault:
-            console.warn(f"{folder} is skipped: {fault}")
+        manifest = _verified(folder)
+        if isinstance(manifest, str):
+            console.warn(f"{folder} is skipped: {manifest}")
             continue
-        manifest = _read_manifest(folder)
         known = manifest.fingerprints
         changed = [name for name, value in fingerprints.items() if known.get(name) != value]
         if changed:
@@ -163,13 +162,12 @@ def _short(value: str | None) -> str:
     return value[:12] if value and len(value) == 64 else str(value)
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
-
-
-def _fault(folder: Path) -> str | None:
+def _verified(folder: Path) -> Manifest | str:
+    """What the manifest of an intact checkpoint says, or what is wrong. It is read once: in a distributed run the first
+    process may drop the checkpoint at any moment."""
     try:
-        expected = _read_manifest(folder).sha256
+        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+        expected = manifest.sha256
         present = {path.name for path in folder.iterdir()} - {MANIFEST}
         odd = min(present ^ expected.keys(), default=None)
         if odd:
@@ -177,7 +175,7 @@ def _fault(folder: Path) -> str | None:
         for name, digest in expected.items():
             if sha256(folder / name) != digest:
                 return f"{name} has changed since it was saved"
-        return None if expected else "it is empty"
+        return manifest if expected else "it is empty"
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"its files can't be read ({type(error).__name__})"
 
