@@ -173,8 +173,10 @@ def test_leaving_ends_the_process_at_once_with_all_that_it_said():
 
 
 def test_a_notebook_is_told_its_own_names_of_settings():
-    mistake = console.UserError("add --resume, or name another --output-dir; a--b is no flag, nor is --")
-    assert mistake._render_traceback_() == ["error: add RESUME, or name another OUTPUT_DIR; a--b is no flag, nor is --"]
+    mistake = console.UserError("add --restart (--resume fails), or another --output-dir; a--b is no flag, nor is --")
+    assert mistake._render_traceback_() == [
+        "error: add RESTART (RESUME fails), or another OUTPUT_DIR; a--b is no flag, nor is --"
+    ]
 
 
 def test_a_bar_that_nobody_sees_says_nothing(monkeypatch, capsys):

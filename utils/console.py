@@ -29,7 +29,7 @@ from rich.table import Table
 # Chat text and names may hold what would steer a terminal or turn its text around.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
-_FLAG = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)")
+_FLAG = re.compile(r"(?<![^\s(])--([a-z]+(?:-[a-z]+)*)")
 
 _FAULTS = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room, or name a place on another disk"),
