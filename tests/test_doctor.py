@@ -17,7 +17,6 @@ from conftest import ROOT
 
 from utils.doctor import __main__ as doctor
 from utils.doctor import probes, project
-from utils.training import wandb_runs
 
 PARTS = [
     "Python",
@@ -261,16 +260,3 @@ def test_wandb_without_and_with_a_login(monkeypatch, tmp_path):
     assert "invented" not in str(finding)
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user\n")
     assert probes.wandb_probe().detail == "not logged in; metrics go into files alone"
-
-
-@pytest.mark.parametrize("logged_in", [probes._logged_in, wandb_runs._logged_in])
-def test_a_login_is_found_where_wandb_looks_for_it(monkeypatch, tmp_path, logged_in):
-    for name in ("WANDB_API_KEY", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HOME", "USERPROFILE"):
-        monkeypatch.setenv(name, str(tmp_path))
-    assert not logged_in()
-    (tmp_path / "_netrc").write_text("machine api.wandb.ai login user password invented\n")
-    assert logged_in()
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user\n")  # comes first, on Windows too
-    assert not logged_in()

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 
 import train_model
 import train_tinyllama
-from utils import base_models, records
+from utils import base_models, records, wandb_login
 from utils.console import UserError
 from utils.records import Record
-from utils.training import artifacts, disk, preflight, wandb_runs
+from utils.training import artifacts, disk, preflight
 from utils.training.trainer import ChatTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -424,7 +424,7 @@ def test_wandb_holds_no_message_text(flags, prepared, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_wandb_out_of_reach_goes_offline(flags, undisturbed, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr(wandb_runs, "HOST", "localhost:9")  # nobody listens at the discard port
+    monkeypatch.setattr(wandb_login, "HOST", "localhost:9")  # nobody listens at the discard port
     folder = tmp_path / "adapter"
     train_tinyllama.main(flags(folder, "--wandb", "online"))
     assert "localhost:9 can't be reached; the run is offline" in capsys.readouterr().err.replace("\n", " ")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import netrc
 import os
 import shutil
 import socket
@@ -14,12 +13,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
+from utils import wandb_login
 from utils.doctor import project
 from utils.doctor.finding import Finding
 
-WANDB_HOST = "api.wandb.ai"
 NETWORK_TIMEOUT_S = 5
 PROXY = "mend or unset HTTPS_PROXY and HTTP_PROXY, which pip uses as well; --base-model FOLDER needs no network"
 
@@ -83,16 +81,19 @@ def wandb_probe() -> Finding:
     """Logged in, and reachable? Training goes on without either."""
     import wandb
 
-    if not _logged_in():
+    if not wandb_login.logged_in():
         login = f"{project.command('-m wandb login')}, if you want it"
         return Finding("W&B", "optional", "not logged in; metrics go into files alone", login)
     try:
-        socket.create_connection((WANDB_HOST, 443), timeout=NETWORK_TIMEOUT_S).close()
+        socket.create_connection((wandb_login.HOST, 443), timeout=NETWORK_TIMEOUT_S).close()
     except OSError:
         return Finding(
-            "W&B", "optional", f"logged in, but {WANDB_HOST} can't be reached", "--wandb offline keeps a copy to sync"
+            "W&B",
+            "optional",
+            f"logged in, but {wandb_login.HOST} can't be reached",
+            "--wandb offline keeps a copy to sync",
         )
-    return Finding("W&B", "fine", f"{wandb.__version__}, logged in, {WANDB_HOST} answers")
+    return Finding("W&B", "fine", f"{wandb.__version__}, logged in, {wandb_login.HOST} answers")
 
 
 def hub_probe() -> Finding:
@@ -113,19 +114,6 @@ def hub_probe() -> Finding:
             return Finding("model hub", "optional", f"{endpoint} can't be reached through your proxy ({reason})", PROXY)
         return Finding("model hub", "optional", f"{endpoint} can't be reached ({reason})", fix)
     return Finding("model hub", "fine", f"{endpoint} answers")
-
-
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    named = os.environ.get("NETRC")
-    try:  # where wandb looks
-        places = [Path(place).expanduser() for place in ([named] if named else ["~/.netrc", "~/_netrc"])]
-        path = next((place for place in places if place.exists()), None)
-        login = netrc.netrc(path).authenticators(WANDB_HOST) if path else None
-    except (OSError, RuntimeError, netrc.NetrcParseError):
-        return False
-    return bool(login and login[2])
 
 
 def _memory_gib() -> float | None:

@@ -3,15 +3,11 @@ a host that it can't reach and then end the training."""
 
 from __future__ import annotations
 
-import netrc
-import os
-from pathlib import Path
 from typing import Any
 
-from utils import console, settings
+from utils import console, settings, wandb_login
 from utils.training.settings import TrainingSettings
 
-HOST = "api.wandb.ai"
 HOST_TIMEOUT_S = 3
 
 
@@ -55,33 +51,20 @@ def choose_mode(wanted: str) -> str:
     """ "online", "offline" or "off"."""
     if wanted in ("off", "offline"):
         return wanted
-    if wanted == "auto" and not _logged_in():
+    if wanted == "auto" and not wandb_login.logged_in():
         return "off"
     if not _host_reachable():
         fallback = "offline" if wanted == "online" else "off"
-        console.warn(f"W&B: {HOST} can't be reached; the run is {fallback}")
+        console.warn(f"W&B: {wandb_login.HOST} can't be reached; the run is {fallback}")
         return fallback
     return "online"
-
-
-def _logged_in() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    named = os.environ.get("NETRC")
-    try:  # where wandb looks
-        places = [Path(place).expanduser() for place in ([named] if named else ["~/.netrc", "~/_netrc"])]
-        path = next((place for place in places if place.exists()), None)
-        login = netrc.netrc(path).authenticators(HOST) if path else None
-    except (OSError, RuntimeError, netrc.NetrcParseError):
-        return False
-    return bool(login and login[2])
 
 
 def _host_reachable() -> bool:
     import httpx
 
     try:
-        httpx.head(f"https://{HOST}", timeout=HOST_TIMEOUT_S)
+        httpx.head(f"https://{wandb_login.HOST}", timeout=HOST_TIMEOUT_S)
     except httpx.HTTPError:
         return False
     return True
