@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from utils import output_folders, prompts
-from utils.base_models import Compute
+from utils import base_models, output_folders, prompts
+from utils.base_models import BaseModel, Compute
 from utils.console import UserError
 
 # Replies are drawn as test_model_loading.py draws them, also where another program's own habits would come in.
@@ -45,16 +45,7 @@ def write(
 def load(folder: Path, compute: Compute) -> PreTrainedModel:
     """What was written, as it will be used: in float16 on a GPU, in float32 where float16 is slow."""
     dtype = torch.float16 if compute.device.type == "cuda" else torch.float32
-
-    def loaded(attention: str) -> PreTrainedModel:
-        return AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, device_map={"": compute.device}, attn_implementation=attention
-        )
-
-    try:
-        return loaded("sdpa").eval()
-    except ValueError:  # as in `base_models.load_model`
-        return loaded("eager").eval()
+    return base_models.load_model(BaseModel(folder.name, str(folder)), Compute(compute.device, dtype, "none")).eval()
 
 
 def generation_settings(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
