@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def _quoted(text: str) -> str:
     escapes, which bash and zsh know."""
     odd = {character for character in text if character in "\n\t" or console.harmless(character) != character}
     if not odd:
-        return shlex.quote(text)
+        return console.typed(text)
     escaped = "".join(
         "".join(f"\\{byte:03o}" for byte in character.encode()) if character in odd | {"'", "\\"} else character
         for character in text
